@@ -1,0 +1,38 @@
+"""What can go wrong in `index`.
+
+    SearchIndexError
+    ├── SpecError         a factory string or a size that no index can be built from
+    ├── IndexFileError    an index file is missing, altered or of another format
+    ├── CatalogueError    the catalogue is missing, locked, full or of another format
+    ├── TuneError         nothing to tune on, or no operating point reaches the target
+    └── CursorError       a cursor that this catalogue did not sign, or for another request
+        └── CursorGone    a cursor of a release that is no longer served
+"""
+
+
+class SearchIndexError(Exception):
+    """Base of all errors that `index` raises for the user to act on."""
+
+
+class SpecError(SearchIndexError):
+    """A factory string or a size that no index can be built from."""
+
+
+class IndexFileError(SearchIndexError):
+    """An index file is missing, altered or of another format."""
+
+
+class CatalogueError(SearchIndexError):
+    """The catalogue is missing, locked, full or of another format."""
+
+
+class TuneError(SearchIndexError):
+    """Nothing to tune on, or no operating point reaches the target."""
+
+
+class CursorError(SearchIndexError):
+    """A cursor that this catalogue did not sign, or that belongs to another request."""
+
+
+class CursorGone(CursorError):
+    """A cursor of a release that is no longer served."""
