@@ -1,11 +1,11 @@
 """What can go wrong in `models`.
 
-    ModelsError
-    ├── ConfigError    a configuration names an unknown key or an impossible value
-    ├── DataError      a dataset or an input file is not what was expected
-    ├── RunError       a run directory is missing, unfinished or made by another version
-    ├── ReleaseError   a release is missing, incomplete, altered or of another format
-    └── ParityError    an exported tower does not compute what the trained one does
+ModelsError
+├── ConfigError    a configuration names an unknown key or an impossible value
+├── DataError      a dataset or an input file is not what was expected
+├── RunError       a run directory is missing, unfinished or made by another version
+├── ReleaseError   a release is missing, incomplete, altered or of another format
+└── ParityError    an exported tower does not compute what the trained one does
 """
 
 

@@ -1,0 +1,83 @@
+# make run: from nothing to a served search.  make test: the tests.  make lint: format, lint, types.
+# Each needs only Python 3.11+ and make; what is there already is reused.
+
+PYTHON ?= python3
+VENV ?= .venv
+HOME_DIR ?= var
+PRODUCTS ?= 20000
+PRESET ?= tiny
+PORT ?= 8000
+WORKERS ?= 1
+# A package index with CPU-only PyTorch wheels, where the default one has only CUDA builds (see the README).
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+       $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+Q2S := Q2S_HOME=$(HOME_DIR) $(BIN)/que2search
+
+DATASET := $(HOME_DIR)/datasets/sample
+RUN := $(HOME_DIR)/runs/sample
+RELEASE := $(HOME_DIR)/releases/sample
+CATALOGUE := $(HOME_DIR)/catalogue
+
+.PHONY: run sample train evaluate export build tune test test-all lint format clean
+
+run: $(CATALOGUE)/.tuned
+	$(Q2S) serve --port $(PORT) --workers $(WORKERS)
+
+# Each step stands for the file that it writes last, and is redone when what it reads is newer.
+sample: $(DATASET)/manifest.json
+train: $(RUN)/training.json
+export: $(RELEASE)/manifest.json
+build: $(CATALOGUE)/CURRENT
+tune: $(CATALOGUE)/.tuned
+
+$(DATASET)/manifest.json: | $(VENV)/.serve-and-train
+	$(Q2S) data sample --out $(DATASET) --products $(PRODUCTS)
+
+$(RUN)/training.json: $(DATASET)/manifest.json
+	$(Q2S) train --data $(DATASET) --out $(RUN) --preset $(PRESET) $(if $(wildcard $(RUN)/checkpoint.safetensors),--resume)
+
+$(RELEASE)/manifest.json: $(RUN)/training.json
+	$(Q2S) export --run $(RUN) --data $(DATASET) --out $(RELEASE)
+
+$(CATALOGUE)/CURRENT: $(RELEASE)/manifest.json
+	$(Q2S) build --release $(RELEASE) --data $(DATASET) --catalogue $(CATALOGUE)
+
+$(CATALOGUE)/.tuned: $(CATALOGUE)/CURRENT
+	$(Q2S) tune --release $(RELEASE) --catalogue $(CATALOGUE)
+	@touch $@
+
+evaluate: $(RUN)/training.json
+	$(Q2S) evaluate --run $(RUN) --data $(DATASET)
+
+test: $(VENV)/.everything
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.everything
+	$(BIN)/python -m pytest -m "not gpu and not load"
+
+lint: $(VENV)/.everything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.everything
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "que2search needs Python 3.11 or newer; make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve-and-train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[train]"
+	@touch $@
+
+$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[train,bench,dev]"
+	@touch $@ $(VENV)/.serve-and-train
+
+clean:
+	rm -rf $(HOME_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis

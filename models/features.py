@@ -1,0 +1,226 @@
+"""Text, countries and images into the numbers a tower reads: one featuriser for training and serving.
+
+Three kinds of features (Que2Search section 3.1): SentencePiece pieces behind a [CLS], character 3-grams hashed by
+MurmurHash into a fixed table, and the searcher's country. The same normalised text feeds both text features. The
+ids depend only on `features.json` and `tokenizer.model`, so their hash names the feature space; a release holds it.
+"""
+
+import hashlib
+import io
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import mmh3
+import msgspec
+import numpy as np
+import sentencepiece
+
+from models.errors import ReleaseError
+
+FEATURES_FILE = "features.json"
+TOKENIZER_FILE = "tokenizer.model"
+PAD, UNKNOWN_PIECE, CLS = 0, 1, 2
+UNKNOWN_COUNTRY = 0
+TRIGRAMS_PER_TOKEN = 6  # a piece is about four characters; past this many 3-grams per token a text is cut
+MAX_IMAGES = 5  # Que2Search section 5
+
+ImageVectors = Sequence[Sequence[float]] | None  # of one product
+
+
+class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What, beside the tokenizer, decides every id. Written once when a run starts, never changed."""
+
+    version: int = 1
+    trigram_rows: int
+    query_tokens: int  # [CLS] included, as in the others
+    title_tokens: int
+    description_tokens: int
+    countries: tuple[str, ...]  # ISO 3166 codes; the id is the position + 1, 0 is unknown
+    image_dim: int  # 0: the data has no images
+    hash_seed: int = 0
+
+
+class TextIds(NamedTuple):
+    """One text, not padded."""
+
+    tokens: list[int]  # [CLS] first
+    trigrams: list[int]
+    truncated: bool  # it had more tokens than the model reads
+
+
+class QueryFeatures(NamedTuple):
+    """n queries; rows are padded with 0."""
+
+    token_ids: np.ndarray  # (n, t) int64, [CLS] first
+    trigram_ids: np.ndarray  # (n, g) int64
+    country_ids: np.ndarray  # (n,) int64
+    truncated: bool = False  # a query had more tokens than the model reads
+
+
+class DocumentFeatures(NamedTuple):
+    """n documents; rows are padded with 0, a missing description is a lone [CLS]."""
+
+    title_ids: np.ndarray  # (n, t) int64
+    description_ids: np.ndarray  # (n, u) int64
+    title_trigram_ids: np.ndarray  # (n, g) int64
+    description_trigram_ids: np.ndarray  # (n, h) int64
+    images: np.ndarray  # (n, MAX_IMAGES, image_dim) float32, absent ones are zero
+    image_mask: np.ndarray  # (n, MAX_IMAGES) float32, 1 where there is an image
+
+
+def normalise(text: str) -> str:
+    """NFKC, case folded, each run of white space as one space."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+class Featurizer:
+    """Turns texts into ids by a `FeatureSpec` and a SentencePiece model."""
+
+    def __init__(self, spec: FeatureSpec, tokenizer: bytes) -> None:
+        self.spec = spec
+        self._tokenizer_bytes = tokenizer
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+        self._country_ids = {code: at for at, code in enumerate(spec.countries, start=1)}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Featurizer":
+        """Read `features.json` and `tokenizer.model` of a run or a release.
+
+        Raises:
+            ReleaseError: a file is missing or not what it should be.
+        """
+        try:
+            spec = msgspec.json.decode((folder / FEATURES_FILE).read_bytes(), type=FeatureSpec)
+            return cls(spec, (folder / TOKENIZER_FILE).read_bytes())
+        except (OSError, msgspec.DecodeError, RuntimeError) as exc:
+            raise ReleaseError(f"cannot read the featuriser in {folder}: {exc}") from exc
+
+    def save(self, folder: Path) -> None:
+        (folder / FEATURES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.spec)))
+        (folder / TOKENIZER_FILE).write_bytes(self._tokenizer_bytes)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all that decides the ids: equal hashes, equal features."""
+        return hashlib.sha256(msgspec.json.encode(self.spec) + self._tokenizer_bytes).hexdigest()
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._pieces.get_piece_size())
+
+    def query(self, text: str, country: str | None = None) -> QueryFeatures:
+        """One query: the hot path, with nothing padded."""
+        ids = self.text_ids(text, self.spec.query_tokens)
+        return QueryFeatures(
+            token_ids=np.array([ids.tokens], dtype=np.int64),
+            trigram_ids=np.array([ids.trigrams], dtype=np.int64),
+            country_ids=np.array([self.country_id(country)], dtype=np.int64),
+            truncated=ids.truncated,
+        )
+
+    def queries(self, texts: Sequence[str], countries: Sequence[str | None]) -> QueryFeatures:
+        """n queries, padded to the longest."""
+        ids = [self.text_ids(text, self.spec.query_tokens) for text in texts]
+        return QueryFeatures(
+            token_ids=pad([row.tokens for row in ids]),
+            trigram_ids=pad([row.trigrams for row in ids]),
+            country_ids=np.array([self.country_id(code) for code in countries], dtype=np.int64),
+            truncated=any(row.truncated for row in ids),
+        )
+
+    def documents(
+        self,
+        titles: Sequence[str],
+        descriptions: Sequence[str | None],
+        image_vectors: Sequence[ImageVectors],
+    ) -> DocumentFeatures:
+        """n documents, padded to the longest of each field."""
+        title_ids = [self.text_ids(title, self.spec.title_tokens) for title in titles]
+        description_ids = [self.text_ids(text or "", self.spec.description_tokens) for text in descriptions]
+        images, image_mask = self.images(image_vectors)
+        return DocumentFeatures(
+            title_ids=pad([row.tokens for row in title_ids]),
+            description_ids=pad([row.tokens for row in description_ids]),
+            title_trigram_ids=pad([row.trigrams for row in title_ids]),
+            description_trigram_ids=pad([row.trigrams for row in description_ids]),
+            images=images,
+            image_mask=image_mask,
+        )
+
+    def text_ids(self, text: str, limit: int) -> TextIds:
+        """[CLS] and at most `limit` - 1 pieces; the 3-grams of ` text `, cut at about the same length.
+
+        A space marks both ends, so that a word of one or two letters has 3-grams too.
+        """
+        text = normalise(text)
+        tokens = [CLS, *self._pieces.encode(text)]
+        marked = f" {text} "
+        rows, seed = self.spec.trigram_rows - 1, self.spec.hash_seed  # row 0 is padding
+        count = min(len(marked) - 2, limit * TRIGRAMS_PER_TOKEN) if text else 0
+        return TextIds(
+            tokens=tokens[:limit],
+            trigrams=[mmh3.hash(marked[at : at + 3], seed, signed=False) % rows + 1 for at in range(count)],
+            truncated=len(tokens) > limit,
+        )
+
+    def country_id(self, code: str | None) -> int:
+        return self._country_ids.get(code.upper(), UNKNOWN_COUNTRY) if code else UNKNOWN_COUNTRY
+
+    def images(self, image_vectors: Sequence[ImageVectors]) -> tuple[np.ndarray, np.ndarray]:
+        """The first MAX_IMAGES vectors of each product (n, MAX_IMAGES, image_dim), and which exist."""
+        images = np.zeros((len(image_vectors), MAX_IMAGES, self.spec.image_dim), dtype=np.float32)
+        mask = np.zeros((len(image_vectors), MAX_IMAGES), dtype=np.float32)
+        if self.spec.image_dim:
+            for row, vectors in enumerate(image_vectors):
+                for slot, vector in enumerate((vectors if vectors is not None else ())[:MAX_IMAGES]):
+                    images[row, slot] = vector
+                    mask[row, slot] = 1.0
+        return images, mask
+
+
+def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Ragged rows as one (n, longest) int64 array, 0 behind each row's end."""
+    width = max(map(len, rows), default=0)
+    padded = np.zeros((len(rows), width), dtype=np.int64)
+    for at, row in enumerate(rows):
+        padded[at, : len(row)] = row
+    return padded
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int, seed_sentences: int = 200_000) -> bytes:
+    """A SentencePiece unigram model over normalised texts; small data gets as many pieces as it supports.
+
+    Deterministic: the same texts give the same model, which is returned as its serialised bytes.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(normalise(text)[:1000] for text in texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,  # a small catalogue has fewer pieces than asked for
+        normalization_rule_name="identity",  # `normalise` has done it, for the 3-grams too
+        character_coverage=0.9995,
+        byte_fallback=False,
+        pad_id=PAD,
+        unk_id=UNKNOWN_PIECE,
+        bos_id=CLS,
+        eos_id=-1,
+        pad_piece="[PAD]",
+        unk_piece="[UNK]",
+        bos_piece="[CLS]",
+        input_sentence_size=seed_sentences,
+        shuffle_input_sentence=False,  # the caller gives a representative order
+        num_threads=1,  # more threads change the sums' order, and so the model
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def query_token_limit(token_counts: np.ndarray, *, least: int = 4) -> int:
+    """The 99th percentile of query lengths (section 3.1), in tokens with the [CLS]."""
+    return max(least, int(np.ceil(np.percentile(token_counts, 99))))

@@ -1,0 +1,31 @@
+"""Fusion: the channels of a tower into one vector."""
+
+import torch
+from torch import Tensor, nn
+
+from models.channels import ChannelOutput
+
+ABSENT = -1e4  # a logit, not -inf: a row whose channels are all absent must give zeros, not NaN
+
+
+class AttentionFusion(nn.Module):
+    """Que2Search Eq. 1: a = softmax(Phi W), f = sum_i a_i phi_i, with Phi the concatenated channels, no bias.
+
+    Absent channels get no weight (masked softmax; the paper does not say). Shapes: b rows, n channels, d size.
+    """
+
+    def __init__(self, *, channels: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.gate = nn.Linear(channels * dim, channels, bias=False)
+        nn.init.zeros_(self.gate.weight)  # starts as the mean of the present channels
+
+    def weights(self, channels: list[ChannelOutput]) -> Tensor:
+        """The attention a (b, n); every row sums to 1."""
+        logits: Tensor = self.gate(torch.cat([vector for vector, _ in channels], dim=-1))  # (b, n)
+        present = torch.stack([present for _, present in channels], dim=-1)  # (b, n)
+        return logits.masked_fill(~present, ABSENT).softmax(dim=-1)
+
+    def forward(self, channels: list[ChannelOutput]) -> Tensor:
+        vectors = torch.stack([vector for vector, _ in channels], dim=1)  # (b, n, d)
+        return (self.weights(channels).unsqueeze(-1) * vectors).sum(dim=1)  # (b, d)

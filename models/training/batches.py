@@ -1,0 +1,152 @@
+"""Training batches: every text is featurised once, then rows are gathered and padded per batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from models.data.schema import Dataset
+from models.features import DocumentFeatures, Featurizer, QueryFeatures, TextIds
+
+
+class Ragged:
+    """Rows of different lengths in one array."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._values = np.fromiter((value for row in rows for value in row), dtype=np.int32, count=self._starts[-1])
+
+    def padded(self, rows: np.ndarray) -> np.ndarray:
+        """The given rows as (n, longest) int64, 0 behind each row's end."""
+        lengths = self.lengths[rows]
+        at = np.arange(int(lengths.max(initial=0)))  # (longest,)
+        inside = at < lengths[:, None]  # (n, longest)
+        padded = np.zeros(inside.shape, dtype=np.int64)
+        padded[inside] = self._values[(self._starts[rows][:, None] + at)[inside]]
+        return padded
+
+
+class QueryTable:
+    """The features of distinct (query, country) pairs."""
+
+    def __init__(self, queries: pl.DataFrame, featurizer: Featurizer) -> None:
+        """`queries` has the columns query and country; a row's number is its place in the frame."""
+        ids = [featurizer.text_ids(text, featurizer.spec.query_tokens) for text in queries["query"]]
+        self._tokens, self._trigrams = _columns(ids)
+        self._country_ids = np.array([featurizer.country_id(code) for code in queries["country"]], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._country_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (n,)."""
+        return self._tokens.lengths
+
+    def batch(self, rows: np.ndarray) -> QueryFeatures:
+        return QueryFeatures(
+            token_ids=self._tokens.padded(rows),
+            trigram_ids=self._trigrams.padded(rows),
+            country_ids=self._country_ids[rows],
+        )
+
+
+class DocumentTable:
+    """The features of a dataset's products; a row's number is its place in the file."""
+
+    def __init__(self, dataset: Dataset, featurizer: Featurizer) -> None:
+        spec = featurizer.spec
+        titles: list[TextIds] = []
+        descriptions: list[TextIds] = []
+        images, masks = [], []
+        self.row_of: dict[str, int] = {}
+        for batch in dataset.product_batches():
+            for product_id in batch["product_id"].to_pylist():
+                self.row_of[product_id] = len(self.row_of)
+            titles += [featurizer.text_ids(text, spec.title_tokens) for text in batch["title"].to_pylist()]
+            descriptions += [
+                featurizer.text_ids(text or "", spec.description_tokens) for text in batch["description"].to_pylist()
+            ]
+            vectors, mask = featurizer.images(batch["image_vectors"].to_pylist())
+            images.append(vectors)
+            masks.append(mask)
+        self._title_tokens, self._title_trigrams = _columns(titles)
+        self._description_tokens, self._description_trigrams = _columns(descriptions)
+        self._images = np.concatenate(images)
+        self._image_mask = np.concatenate(masks)
+
+    def __len__(self) -> int:
+        return len(self.row_of)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row's longest text, (n,)."""
+        return np.maximum(self._title_tokens.lengths, self._description_tokens.lengths)
+
+    def batch(self, rows: np.ndarray) -> DocumentFeatures:
+        return DocumentFeatures(
+            title_ids=self._title_tokens.padded(rows),
+            description_ids=self._description_tokens.padded(rows),
+            title_trigram_ids=self._title_trigrams.padded(rows),
+            description_trigram_ids=self._description_trigrams.padded(rows),
+            images=self._images[rows],
+            image_mask=self._image_mask[rows],
+        )
+
+
+class PairBatch(NamedTuple):
+    """b positive pairs: row i of the queries wants row i of the documents."""
+
+    queries: QueryFeatures
+    documents: DocumentFeatures
+    known_positives: np.ndarray  # (b, b) bool: query i is known to want document j
+
+
+class PairBatches:
+    """Shuffled batches of (query row, document row) pairs; the order depends on seed and epoch alone."""
+
+    def __init__(
+        self,
+        pairs: np.ndarray,  # (p, 2) int64: query row, document row
+        *,
+        queries: QueryTable,
+        documents: DocumentTable,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._pairs = pairs
+        self._queries = queries
+        self._documents = documents
+        self._batch = min(batch, len(pairs))
+        self._seed = seed
+        self._known = np.unique(self._key(pairs[:, 0], pairs[:, 1]))
+
+    def __len__(self) -> int:
+        """Batches per epoch; the pairs left over wait for another epoch's order."""
+        return len(self._pairs) // self._batch
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[PairBatch]:
+        """The batches of an epoch, without the first `skip`."""
+        order = np.random.default_rng([self._seed, number]).permutation(len(self._pairs))
+        for at in range(skip, len(self)):
+            yield self._gather(self._pairs[order[at * self._batch : (at + 1) * self._batch]])
+
+    def _gather(self, pairs: np.ndarray) -> PairBatch:
+        query_rows, document_rows = pairs[:, 0], pairs[:, 1]
+        keys = self._key(query_rows[:, None], document_rows[None, :])  # (b, b)
+        places = np.searchsorted(self._known, keys).clip(max=len(self._known) - 1)
+        return PairBatch(
+            queries=self._queries.batch(query_rows),
+            documents=self._documents.batch(document_rows),
+            known_positives=self._known[places] == keys,
+        )
+
+    def _key(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+        keys: np.ndarray = query_rows * len(self._documents) + document_rows
+        return keys
+
+
+def _columns(ids: Sequence[TextIds]) -> tuple[Ragged, Ragged]:
+    return Ragged([row.tokens for row in ids]), Ragged([row.trigrams for row in ids])

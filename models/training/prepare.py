@@ -1,0 +1,58 @@
+"""From a dataset to a featuriser: the tokenizer, the country list and the lengths."""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from models.config import FeatureConfig
+from models.data.schema import Dataset
+from models.errors import DataError
+from models.features import FeatureSpec, Featurizer, query_token_limit, train_tokenizer
+
+TOKENIZER_PRODUCTS = 40_000  # enough text for a vocabulary; spread evenly over the catalogue
+QUERY_SAMPLE = 50_000
+
+
+def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: FeatureConfig) -> Featurizer:
+    """Train the tokenizer on the catalogue's and the queries' own text, and measure what the spec needs.
+
+    Raises:
+        DataError: the dataset has no text to learn from, or images of several sizes.
+    """
+    queries = pairs["query"].head(QUERY_SAMPLE).to_list()
+    try:
+        tokenizer = train_tokenizer(_texts(dataset, queries), vocabulary=config.vocabulary)
+    except RuntimeError as exc:
+        raise DataError(f"{dataset.path} has too little text to train a tokenizer on: {exc}") from exc
+    spec = FeatureSpec(
+        trigram_rows=config.trigram_rows,
+        query_tokens=config.title_tokens,  # only until the queries are measured with this very tokenizer
+        title_tokens=config.title_tokens,
+        description_tokens=config.description_tokens,
+        countries=tuple(sorted({code.upper() for code in pairs["country"].drop_nulls().unique()})),
+        image_dim=image_dim(dataset),
+    )
+    draft = Featurizer(spec, tokenizer)
+    counts = np.array([len(draft.text_ids(query, config.title_tokens).tokens) for query in queries])
+    return Featurizer(msgspec.structs.replace(spec, query_tokens=query_token_limit(counts)), tokenizer)
+
+
+def image_dim(dataset: Dataset) -> int:
+    """The one size of all image vectors, 0 where there are none."""
+    sizes: set[int] = set()
+    for batch in dataset.product_batches():
+        images = batch["image_vectors"].flatten()
+        sizes |= set(images.value_lengths().unique().to_pylist()) - {None}
+    if len(sizes) > 1:
+        raise DataError(f"{dataset.path} has image vectors of sizes {sorted(sizes)}; all must have one size")
+    return sizes.pop() if sizes else 0
+
+
+def _texts(dataset: Dataset, queries: list[str]) -> Iterator[str]:
+    every = max(1, dataset.product_count // TOKENIZER_PRODUCTS)
+    for batch in dataset.product_batches():
+        for column in ("title", "description"):
+            yield from (text for text in batch[column].to_pylist()[::every] if text)
+    yield from queries

@@ -1,0 +1,385 @@
+"""que2search: the command line. Each command imports what it needs when it runs, so --help is instant."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from index.catalogue import Catalogue
+    from index.operating_points import OperatingPoints
+    from models.data.schema import Dataset
+    from models.runtime import Release
+    from models.training.checkpoint import Evaluation
+    from models.training.trainer import Reporter
+
+ProgressCallback = Callable[[int, int], None]  # done, total
+
+HOME = Path(os.environ.get("Q2S_HOME", "var"))
+PLAIN_EVERY_S = 5.0  # between progress lines where the output is not a terminal
+
+app = typer.Typer(
+    name="que2search",
+    help="Embedding-based product search for marketplaces: data in, trained towers, an index, and /search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Make or import a dataset.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure, beside a baseline in the same run: JSON, Markdown and a plot.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Source(StrEnum):
+    chorus = "chorus"
+    table = "table"
+
+
+class Preset(StrEnum):
+    tiny = "tiny"
+    base = "base"
+    paper = "paper"
+
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result, for machines.", dir_okay=False)]
+DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory.")]
+RunOption = Annotated[Path, typer.Option("--run", help="Run directory, as `train` made it.")]
+ReleaseOption = Annotated[Path, typer.Option("--release", help="Release directory, as `export` made it.")]
+CatalogueOption = Annotated[Path, typer.Option("--catalogue", help="Catalogue directory, as `build` made it.")]
+
+DATASET, RUN, RELEASE, CATALOGUE = (
+    HOME / "datasets" / "sample",
+    HOME / "runs" / "sample",
+    HOME / "releases" / "sample",
+    HOME / "catalogue",
+)
+
+
+@data_app.command("sample")
+def data_sample(
+    out: Annotated[Path, typer.Option("--out", help="Where to write the dataset.")] = DATASET,
+    products: Annotated[int, typer.Option(min=100, help="How many products.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal tables.")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """Make the synthetic marketplace: products, eight weeks of events, rated queries."""
+    from models.data.marketplace import sample
+
+    with progress_bar("products") as progress:
+        manifest = sample(out, products=products, seed=seed, progress=progress)
+    finish(f"dataset {out}", manifest, json_file)
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Source, typer.Argument(help="The layout of SRC.")],
+    src: Annotated[Path, typer.Argument(help="A folder (chorus) or a CSV, JSON lines or Parquet file (table).")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the dataset.")],
+    column_map: Annotated[Path | None, typer.Option("--map", help="TOML column map, for `table`.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Import products, events and ratings; bad rows are counted and listed."""
+    from models.data.importers import import_chorus, import_table
+
+    with progress_bar("rows") as progress:
+        if source is Source.chorus:
+            report = import_chorus(src, out, progress=progress)
+        else:
+            report = import_table(src, out, column_map=column_map, progress=progress)
+    finish(f"dataset {out}", report, json_file)
+
+
+@app.command()
+def train(
+    data: DataOption = DATASET,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the run.")] = RUN,
+    preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
+    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Train the two towers on a dataset's conversations until the validation ROC AUC stops rising."""
+    from models.config import load_config
+    from models.data.schema import Dataset
+    from models.training.run import record
+    from models.training.trainer import train as train_towers
+
+    settings = load_config(preset=preset, path=config, seed=seed)
+    with progress_bar("steps") as progress:
+        train_towers(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
+    finish(f"run {out}", record(out), json_file)
+
+
+@app.command()
+def evaluate(
+    run: RunOption = RUN,
+    data: DataOption = DATASET,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it."""
+    from models.evaluation.evaluate import evaluate_run
+
+    with progress_bar("evaluate") as progress:
+        evaluation = evaluate_run(run, data, progress=progress, report=training_reporter(progress))
+    for table in evaluation.tables():
+        console.print(table)
+    finish(f"metrics {run / 'metrics.json'}", evaluation, json_file)
+
+
+@app.command()
+def export(
+    run: RunOption = RUN,
+    data: DataOption = DATASET,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the release.")] = RELEASE,
+    json_file: JsonOption = None,
+) -> None:
+    """Export the towers, prove them equal to the trained ones, and seal the release."""
+    from models.data.schema import Dataset
+    from models.export import export as export_release
+    from models.training.run import Run
+
+    with console.status("exporting"):
+        manifest = export_release(Run.open(run), Dataset.open(data), out)
+    finish(f"release {out}", manifest, json_file)
+
+
+@app.command()
+def build(
+    release: ReleaseOption = RELEASE,
+    data: DataOption = DATASET,
+    catalogue: CatalogueOption = CATALOGUE,
+    factory: Annotated[
+        str | None, typer.Option(help="Faiss factory, such as OPQ32,IVF256,PQ32; default: by size.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Embed the products, fill the catalogue, and build its next index generation. A killed build goes on."""
+    from index.build import build_generation
+    from index.catalogue import Catalogue
+    from index.generations import generation_path, open_generation
+    from models.data.schema import Dataset
+    from models.runtime import open_release
+
+    opened, dataset = open_release(release), Dataset.open(data)
+    with Catalogue.create(catalogue) as store:
+        with progress_bar("embedding") as progress:
+            fill_catalogue(store, dataset, opened, progress)
+        with progress_bar("indexing") as progress:
+            number = build_generation(store, release=opened.id, factory=factory, progress=progress)
+    manifest = open_generation(generation_path(catalogue, number), verify=False).manifest
+    finish(
+        f"generation {number} of {catalogue}: {manifest.factory} over {manifest.count:,} products", manifest, json_file
+    )
+
+
+@app.command()
+def tune(
+    catalogue: CatalogueOption = CATALOGUE,
+    release: Annotated[Path | None, typer.Option(help="Default: the current generation's, beside the others.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure the current generation on golden queries and set its operating points."""
+    from index.generations import open_current
+    from index.tune import tune as tune_generation
+    from models.runtime import open_release
+
+    generation = open_current(catalogue)
+    opened = open_release(release or release_named(generation.manifest.release))
+    golden = opened.golden_queries()
+    vectors = opened.query_tower.embed(
+        opened.featurizer.queries([g.query for g in golden], [g.country for g in golden])
+    )
+    with progress_bar("settings") as progress:
+        points = tune_generation(generation, vectors, progress=progress)
+    generation.save_operating_points(points)
+    console.print(operating_points_table(points))
+    finish(f"operating points of generation {generation.number} in {catalogue}", points, json_file)
+
+
+@app.command()
+def serve(
+    release: ReleaseOption = RELEASE,
+    catalogue: CatalogueOption = CATALOGUE,
+    host: Annotated[str | None, typer.Option(help="Default: Q2S_HOST or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Default: Q2S_PORT or 8000.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; they share the index. Default: Q2S_WORKERS or 1.")
+    ] = None,
+) -> None:
+    """Answer /search over HTTP. Every other setting is a Q2S_ variable; see docs/operations.md."""
+    from service.server import serve as serve_http
+    from service.settings import load_settings
+
+    chosen = {"release": release, "catalogue": catalogue, "host": host, "port": port, "workers": workers}
+    serve_http(load_settings(overrides={name: value for name, value in chosen.items() if value is not None}))
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    country: Annotated[str | None, typer.Option(help="ISO 3166 code of the searcher.")] = None,
+    page: Annotated[int | None, typer.Option(help="From 1.")] = None,
+    size: Annotated[int | None, typer.Option(help="Hits per page, 1 to 100.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
+    effort: Annotated[str | None, typer.Option(help="auto, minimal, low, balanced, high or exact.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Nothing below this cosine.")] = None,
+    timeout_ms: Annotated[float | None, typer.Option(help="Deadline; the effort is lowered to meet it.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Ask a running service and print its answer."""
+    from service.client import search as ask
+
+    fields = {
+        "q": query,
+        "country": country,
+        "page": page,
+        "size": size,
+        "cursor": cursor,
+        "effort": effort,
+        "min_score": min_score,
+        "timeout_ms": timeout_ms,
+    }
+    answer = ask(url, {name: value for name, value in fields.items() if value is not None})
+    console.print(hits_table(answer))
+    console.print(" ".join(f"{name}={value}" for name, value in answer["search"].items()))
+    console.print(" ".join(f"{stage}={micros}us" for stage, micros in answer["timings_us"].items()))
+    write_json(answer, json_file)
+
+
+def fill_catalogue(store: "Catalogue", dataset: "Dataset", release: "Release", progress: ProgressCallback) -> None:
+    """Store the products and the vectors that they lack; what an earlier, killed build did is kept."""
+    from models.embed import ProductEmbedder, product_rows
+
+    embedder, done = ProductEmbedder(release), 0
+    for rows in product_rows(dataset):
+        numbers = store.put_products(rows)
+        missing = set(store.missing_vectors(release.id, numbers).tolist())
+        lacking = [at for at, number in enumerate(numbers.tolist()) if number in missing]
+        if lacking:
+            store.put_vectors(release.id, numbers[lacking], embedder.embed([rows[at] for at in lacking]))
+        done += len(rows)
+        progress(done, dataset.product_count)
+
+
+def release_named(release_id: str) -> Path:
+    """The directory of a release, looked for in the usual place."""
+    from models.errors import ReleaseError
+    from models.runtime import MANIFEST_FILE, read_manifest
+
+    for path in sorted((HOME / "releases").glob(f"*/{MANIFEST_FILE}")):
+        if read_manifest(path.parent).id == release_id:
+            return path.parent
+    raise ReleaseError(f"no release {release_id} in {HOME / 'releases'}; name its directory with --release")
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[ProgressCallback]:
+    """A bar on a terminal; elsewhere a plain line every few seconds."""
+    if not console.is_terminal:
+        yield plain_progress(unit)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def plain_progress(unit: str) -> ProgressCallback:
+    """Prints `unit done/total` when PLAIN_EVERY_S have passed, and at the end."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done >= total or time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
+            print(f"{unit} {done:,}/{total:,}", flush=True)
+
+    return progress
+
+
+def training_reporter(progress: ProgressCallback) -> "Reporter":
+    """Steps move the bar, an evaluation prints a line."""
+
+    def report(done: int, most: int, evaluation: "Evaluation | None") -> None:
+        if evaluation is None:
+            progress(done, most)
+        else:
+            console.print(
+                f"epoch {evaluation.epoch + 1}: loss {evaluation.loss:.4f}, validation ROC AUC {evaluation.roc_auc:.4f}, "
+                f"{evaluation.seconds / evaluation.step:.3f} s/step",
+                highlight=False,
+            )
+
+    return report
+
+
+def finish(made: str, result: object, json_file: Path | None) -> None:
+    """Say what was made, and write the result for machines when asked to."""
+    console.print(f"[green]done[/green] {made}", highlight=False)
+    write_json(result, json_file)
+
+
+def write_json(result: object, json_file: Path | None) -> None:
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        beside = json_file.with_name(f"{json_file.name}.tmp")
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(result, enc_hook=str)))
+        beside.replace(json_file)
+
+
+def operating_points_table(points: "OperatingPoints") -> Table:
+    """One row per effort."""
+    from index.operating_points import EFFORTS
+
+    table = Table("effort", "nprobe", "candidates", "ann_recall@10", "codes scanned", "p50 us", "p99 us")
+    for effort in EFFORTS:
+        point = points[effort]
+        measured = (point.ann_recall_at_10, point.codes_scanned, point.p50_us, point.p99_us)
+        shown = ["-" if value is None else f"{value:.4g}" for value in measured]
+        table.add_row(effort, "-" if point.nprobe is None else str(point.nprobe), str(point.candidates), *shown)
+    return table
+
+
+def hits_table(answer: Mapping[str, Any]) -> Table:
+    """One row per hit: score and what a person wants to see."""
+    table = Table("score", "id", "title", "price", "country")
+    for hit in answer["hits"]:
+        price = f"{hit['price']:,.2f} {hit.get('currency', '')}" if hit.get("price") is not None else ""
+        table.add_row(f"{hit['score']:.3f}", hit["id"], hit.get("title", ""), price, hit.get("country", ""))
+    return table
+
+
+def main() -> None:
+    """Run the command line; an error that the user can act on is one line, not a traceback."""
+    from index.errors import SearchIndexError
+    from models.errors import ModelsError
+    from service.errors import ServiceError
+
+    try:
+        app()
+    except (ModelsError, SearchIndexError, ServiceError) as exc:
+        errors.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from exc
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
