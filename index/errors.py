@@ -1,12 +1,12 @@
 """What can go wrong in `index`.
 
-    SearchIndexError
-    ├── SpecError         a factory string or a size that no index can be built from
-    ├── IndexFileError    an index file is missing, altered or of another format
-    ├── CatalogueError    the catalogue is missing, locked, full or of another format
-    ├── TuneError         nothing to tune on, or no operating point reaches the target
-    └── CursorError       a cursor that this catalogue did not sign, or for another request
-        └── CursorGone    a cursor of a release that is no longer served
+SearchIndexError
+├── SpecError         a factory string or a size that no index can be built from
+├── IndexFileError    an index file is missing, altered or of another format
+├── CatalogueError    the catalogue is missing, locked, full or of another format
+├── TuneError         nothing to tune on, or no operating point reaches the target
+└── CursorError       a cursor that this catalogue did not sign, or for another request
+    └── CursorGone    a cursor of a release that is no longer served
 """
 
 

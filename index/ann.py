@@ -1,0 +1,149 @@
+"""Nearest products by inner product: the protocol every index keeps, and its Faiss implementation."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import faiss
+import numpy as np
+
+from index.errors import IndexFileError, SpecError
+from index.spec import layers_of
+
+
+class Hits(NamedTuple):
+    """What a search found. Rows are sorted by (-score, number), so equal scores come in one order always."""
+
+    numbers: np.ndarray  # (n, candidates) int64 product numbers, best first; -1 where the probed lists ran out
+    scores: np.ndarray  # (n, candidates) float32 inner products; -inf where numbers is -1
+
+
+class AnnIndex(Protocol):
+    """Vectors in, product numbers out. Safe to share between threads: no search changes it."""
+
+    dim: int
+    count: int
+    nlist: int | None
+
+    def search(self, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> Hits:
+        """The best `candidates` products of each query, as found in its `nprobe` nearest lists.
+
+        Args:
+            queries: (n, dim) float32.
+            nprobe: lists to probe, 1 to nlist; None when the index has no lists.
+            candidates: length of the list; a property of the effort, whatever the page or its size.
+
+        Raises:
+            SpecError: nprobe does not fit the index, candidates < 1, or the queries have another dimension.
+        """
+        ...
+
+    def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
+        """(n,) int64: how many stored codes the search of each query compares."""
+        ...
+
+
+class FaissIndex:
+    """Any Faiss index that `index.spec` accepts. A Faiss id is a row; `numbers` maps rows to product numbers.
+
+    Args:
+        whole: the trained and filled Faiss index.
+        numbers: (count,) uint32, ascending.
+    """
+
+    def __init__(self, whole: Any, *, numbers: np.ndarray) -> None:
+        if len(numbers) != whole.ntotal:
+            raise IndexFileError(
+                f"the index holds {whole.ntotal} vectors but {len(numbers)} product numbers; run `que2search build`"
+            )
+        self._whole = whole
+        self._layers = layers_of(whole)
+        self._numbers = np.asarray(numbers)  # sheds np.memmap, whose indexing is slow
+        self._params: dict[int | None, Any] = {}
+        self.dim: int = whole.d
+        self.count: int = whole.ntotal
+        self.nlist: int | None = int(self._layers.base.nlist) if self._layers.is_ivf else None
+
+    def search(self, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> Hits:
+        """See `AnnIndex.search`. Runs on the calling thread alone."""
+        check_search(self, queries, nprobe=nprobe, candidates=candidates)
+        # OpenMP's setting belongs to the calling thread, and each such thread would start a pool of its own
+        # (faiss #2731): requests supply the parallelism, Faiss stays serial.
+        faiss.omp_set_num_threads(1)
+        scores, rows = self._whole.search(queries, candidates, params=self._parameters(nprobe))
+        numbers = np.where(rows < 0, -1, self._numbers[rows])
+        return _sorted_hits(numbers, np.where(rows < 0, -np.inf, scores).astype(np.float32, copy=False))
+
+    def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
+        """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
+        check_search(self, queries, nprobe=nprobe, candidates=1)
+        if nprobe is None:
+            return np.full(len(queries), self.count, dtype=np.int64)
+        if self._layers.transform is not None:
+            queries = self._layers.transform.apply_chain(queries)
+        _, lists = self._layers.base.quantizer.search(queries, nprobe)  # (n, nprobe)
+        sizes: np.ndarray = np.where(lists < 0, 0, self.list_sizes[lists]).sum(axis=1)
+        return sizes
+
+    @cached_property
+    def list_sizes(self) -> np.ndarray:
+        """(nlist,) int64: codes per list; empty for an index without lists."""
+        lists = self._layers.base.invlists if self.nlist is not None else None
+        return np.array([lists.list_size(i) for i in range(self.nlist or 0)], dtype=np.int64)
+
+    def stored_vectors(self) -> np.ndarray | None:
+        """(count, dim) float32 view of the exact vectors inside the index; None when it keeps only codes."""
+        store = self._layers.base if self._layers.refine is None else self._layers.refine.refine_index
+        store = faiss.downcast_index(store)
+        if self._layers.transform is not None and self._layers.refine is None:
+            return None
+        if not isinstance(store, faiss.IndexFlat):
+            return None
+        flat: np.ndarray = faiss.rev_swig_ptr(store.get_xb(), self.count * self.dim)
+        return flat.reshape(self.count, self.dim)
+
+    def _parameters(self, nprobe: int | None) -> Any:
+        """Search knobs travel with the call (faiss #2204, #3321); an object never changes once made, so threads share it."""
+        params = self._params.get(nprobe)
+        if params is None and nprobe is not None:
+            params = self._params[nprobe] = self._new_parameters(nprobe)
+        return params
+
+    def _new_parameters(self, nprobe: int) -> Any:
+        params = faiss.SearchParametersIVF(nprobe=nprobe)
+        if self._layers.transform is not None:
+            params = faiss.SearchParametersPreTransform(index_params=params)
+        if self._layers.refine is not None:
+            # k is the candidates already: all are re-scored and all come back.
+            params = faiss.IndexRefineSearchParameters(k_factor=1.0, base_index_params=params)
+        return params
+
+
+def load_faiss_index(path: Path, *, numbers: np.ndarray) -> FaissIndex:
+    """Open an index file through mmap: processes share its pages, and start-up reads only the small parts.
+
+    Raises:
+        IndexFileError: the file is missing, cut short or not an index.
+    """
+    try:
+        whole = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as exc:
+        raise IndexFileError(f"cannot read {path}; rebuild it with `que2search build`") from exc
+    return FaissIndex(whole, numbers=numbers)
+
+
+def check_search(ann: AnnIndex, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> None:
+    """Refuse what no search can answer. Raises SpecError."""
+    if queries.ndim != 2 or queries.shape[1] != ann.dim:
+        raise SpecError(f"queries have shape {queries.shape}; this index takes (n, {ann.dim})")
+    if candidates < 1:
+        raise SpecError(f"candidates={candidates} must be at least 1")
+    if ann.nlist is None and nprobe is not None:
+        raise SpecError(f"nprobe={nprobe} was given, but this index has no lists; leave it None")
+    if ann.nlist is not None and (nprobe is None or not 1 <= nprobe <= ann.nlist):
+        raise SpecError(f"nprobe={nprobe} must be between 1 and {ann.nlist}, the number of lists")
+
+
+def _sorted_hits(numbers: np.ndarray, scores: np.ndarray) -> Hits:
+    order = np.lexsort((numbers, -scores))  # by row: score first, then number
+    return Hits(np.take_along_axis(numbers, order, axis=1), np.take_along_axis(scores, order, axis=1))

@@ -1,0 +1,111 @@
+"""The cursor: opaque, signed, small. It says where a walk over the pages stands, and for which request."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from index.errors import CursorError, CursorGone
+from index.operating_points import EFFORTS, MAX_SIZE
+
+VERSION = 1
+MAX_CHARS = 4_096
+MAX_RELEASE_BYTES = 128
+_DIGEST_BYTES = 16
+_SIGNATURE_BYTES = 32
+_HEAD = struct.Struct(f"<BB{_DIGEST_BYTES}sBHB")  # version, release bytes, digest, effort, position, numbers shown
+
+
+class Cursor(NamedTuple):
+    """Where the next page starts."""
+
+    release: str
+    digest: bytes  # of the request, see `request_digest`
+    effort: str  # whose list the later pages slice
+    shown: tuple[int, ...]  # product numbers of page 1
+    position: int  # in the later list minus `shown`
+
+    def check(self, *, release: str, digest: bytes) -> None:
+        """Refuse a cursor that does not belong here.
+
+        Raises:
+            CursorError: it was given for another request.
+            CursorGone: it was given by another release, whose scores cannot be continued.
+        """
+        if self.digest != digest:
+            raise CursorError("this cursor belongs to another query or filter; start again without a cursor")
+        if self.release != release:
+            raise CursorGone(
+                f"this cursor is of release {self.release!r}, now {release!r} is served; start again from page 1"
+            )
+
+
+def request_digest(fields: Mapping[str, object]) -> bytes:
+    """16 bytes that stand for everything in a request that shapes its list (query, filters, effort, radius, mode)."""
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).digest()[:_DIGEST_BYTES]
+
+
+class CursorCodec:
+    """Encodes cursors and refuses what this catalogue did not sign (HMAC-SHA256).
+
+    Args:
+        key: the catalogue's secret, see `Catalogue.cursor_key`.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def encode(self, cursor: Cursor) -> str:
+        """URL-safe text of at most 4,096 characters. Raises CursorError for what a cursor cannot carry."""
+        release = cursor.release.encode()
+        if len(release) > MAX_RELEASE_BYTES or len(cursor.shown) > MAX_SIZE:
+            raise CursorError(
+                f"a cursor carries a release name of {MAX_RELEASE_BYTES} bytes and {MAX_SIZE} products at most, "
+                f"not {len(release)} and {len(cursor.shown)}"
+            )
+        head = _HEAD.pack(
+            VERSION, len(release), cursor.digest, EFFORTS.index(cursor.effort), cursor.position, len(cursor.shown)
+        )
+        body = head + release + np.array(cursor.shown, dtype="<u4").tobytes()
+        return base64.urlsafe_b64encode(body + self._sign(body)).rstrip(b"=").decode()
+
+    def decode(self, text: str) -> Cursor:
+        """The cursor that `encode` wrote. Raises CursorError for anything else."""
+        body = self._verified(text)
+        version, release_bytes, digest, effort, position, n_shown = _HEAD.unpack_from(body)
+        if version != VERSION:
+            raise CursorError(f"this cursor has version {version}, this server reads {VERSION}; start again")
+        release_end = _HEAD.size + release_bytes
+        return Cursor(
+            release=body[_HEAD.size : release_end].decode(),
+            digest=digest,
+            effort=EFFORTS[effort],
+            shown=tuple(np.frombuffer(body, dtype="<u4", count=n_shown, offset=release_end).tolist()),
+            position=position,
+        )
+
+    def _verified(self, text: str) -> bytes:
+        """The signed bytes; everything in them is ours once the signature holds."""
+        forged = CursorError("this cursor was altered or is not of this catalogue; start again without a cursor")
+        if len(text) > MAX_CHARS:
+            raise forged
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise forged from exc
+        body, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
+        # Base64 has several spellings of the same bytes; only ours counts.
+        ours = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text
+        if not ours or not hmac.compare_digest(signature, self._sign(body)):
+            raise forged
+        return body
+
+    def _sign(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, "sha256")

@@ -1,0 +1,174 @@
+"""Generations: one immutable index over the catalogue each, checksummed, and `CURRENT` that names the one in use.
+
+catalogue/CURRENT                  the number of the generation in use
+catalogue/generations/N/           index.faiss  numbers.npy  [vectors.f32]  operating_points.json  manifest.json
+catalogue/generations/N.tmp/       one being written, or left by a crash: removed by the next build
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from index.ann import FaissIndex, Hits, load_faiss_index
+from index.errors import IndexFileError
+from index.exact import ExactIndex
+from index.files import read_sealed_json, sha256_of_file, sync_file, write_atomically, write_sealed_json
+from index.operating_points import OperatingPoint, OperatingPoints
+
+FORMAT = 1
+CURRENT_FILE = "CURRENT"
+INDEX_FILE = "index.faiss"
+NUMBERS_FILE = "numbers.npy"
+VECTORS_FILE = "vectors.f32"  # only where the index itself keeps no exact vectors
+OPERATING_POINTS_FILE = "operating_points.json"
+MANIFEST_FILE = "manifest.json"
+_REMEDY = "run `que2search build`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationManifest:
+    """What a generation is, and the SHA-256 of every file that never changes."""
+
+    generation: int
+    release: str
+    sequence: int  # of the catalogue, when the vectors were read
+    factory: str
+    dim: int
+    count: int
+    nlist: int | None
+    created: str  # ISO 8601, UTC
+    faiss_version: str
+    files: dict[str, str]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """An opened generation: mapped, checked, ready to search from any thread."""
+
+    path: Path
+    manifest: GenerationManifest
+    ann: FaissIndex
+    exact: ExactIndex
+    numbers: np.ndarray = field(repr=False)  # (count,) uint32: row -> product number
+    operating_points: OperatingPoints = field(repr=False)
+
+    @property
+    def number(self) -> int:
+        """N of generations/N."""
+        return self.manifest.generation
+
+    def search(self, queries: np.ndarray, point: OperatingPoint) -> Hits:
+        """The lists of an operating point: its index is the exact one for `exact`. See `AnnIndex.search`."""
+        ann = self.exact if point.effort == "exact" else self.ann
+        return ann.search(queries, nprobe=point.nprobe, candidates=point.candidates)
+
+    def save_operating_points(self, points: OperatingPoints) -> None:
+        """Replace the operating points on disk; whoever opens the generation next uses them."""
+        points.save(self.path / OPERATING_POINTS_FILE)
+
+
+def open_current(catalogue_path: Path, *, verify: bool = True) -> Generation:
+    """Open the generation that `CURRENT` names.
+
+    Args:
+        catalogue_path: the catalogue's folder.
+        verify: compare every file with its checksum first; further processes on the same files may skip it.
+
+    Raises:
+        IndexFileError: none was built, or a file is missing, altered or of another format; names it and the remedy.
+    """
+    return open_generation(generation_path(catalogue_path, current_number(catalogue_path)), verify=verify)
+
+
+def open_generation(path: Path, *, verify: bool = True) -> Generation:
+    """Open one generation's folder; see `open_current`."""
+    if not path.is_dir():
+        raise IndexFileError(f"there is no generation at {path}; {_REMEDY}")
+    manifest = _read_manifest(path / MANIFEST_FILE)
+    for name, checksum in manifest.files.items():
+        _check_file(path / name, checksum if verify else None)
+    numbers = np.asarray(np.load(path / NUMBERS_FILE, mmap_mode="r"))
+    ann = load_faiss_index(path / INDEX_FILE, numbers=numbers)
+    vectors = ann.stored_vectors()
+    if vectors is None:
+        vectors = np.memmap(path / VECTORS_FILE, dtype="<f4", mode="r", shape=(manifest.count, manifest.dim))
+    return Generation(
+        path=path,
+        manifest=manifest,
+        ann=ann,
+        exact=ExactIndex(vectors, numbers=numbers),
+        numbers=numbers,
+        operating_points=OperatingPoints.load(path / OPERATING_POINTS_FILE),
+    )
+
+
+def current_number(catalogue_path: Path) -> int:
+    """The number in `CURRENT`. Raises IndexFileError when nothing was built yet or the file is no number."""
+    path = catalogue_path / CURRENT_FILE
+    try:
+        return int(path.read_text())
+    except FileNotFoundError as exc:
+        raise IndexFileError(f"no index was built at {catalogue_path} yet; {_REMEDY}") from exc
+    except ValueError as exc:
+        raise IndexFileError(f"{path} does not hold a generation's number; {_REMEDY}") from exc
+
+
+def generation_path(catalogue_path: Path, number: int) -> Path:
+    """The folder of generation `number`."""
+    return catalogue_path / "generations" / str(number)
+
+
+@contextmanager
+def new_generation(catalogue_path: Path) -> Iterator[Path]:
+    """A folder to write the next generation in: sealed and made current when the block ends well, removed otherwise.
+
+    The block must leave a manifest. A folder's number is its name without `.tmp`; no number is ever used again.
+    """
+    root = catalogue_path / "generations"
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    number = 1 + max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
+    beside = root / f"{number}.tmp"
+    beside.mkdir()
+    try:
+        yield beside
+        for file in beside.iterdir():
+            sync_file(file)
+        sync_file(beside)
+    except BaseException:
+        shutil.rmtree(beside)
+        raise
+    beside.rename(root / str(number))
+    sync_file(root)
+    write_atomically(catalogue_path / CURRENT_FILE, f"{number}\n".encode())
+
+
+def write_manifest(path: Path, manifest: GenerationManifest) -> None:
+    """Write a generation's manifest, the last of its files."""
+    write_sealed_json(path / MANIFEST_FILE, asdict(manifest))
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """SHA-256 of the files in a generation's folder that never change."""
+    names = (INDEX_FILE, NUMBERS_FILE, VECTORS_FILE)
+    return {name: sha256_of_file(path / name) for name in names if (path / name).exists()}
+
+
+def _read_manifest(path: Path) -> GenerationManifest:
+    content = read_sealed_json(path, remedy=_REMEDY)
+    if content.get("format") != FORMAT:
+        raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {_REMEDY}")
+    return GenerationManifest(**content)
+
+
+def _check_file(path: Path, checksum: str | None) -> None:
+    if not path.is_file():
+        raise IndexFileError(f"{path} is missing; {_REMEDY}")
+    if checksum is not None and sha256_of_file(path) != checksum:
+        raise IndexFileError(f"{path} was altered: its checksum is not the one in {MANIFEST_FILE}; {_REMEDY}")
