@@ -5,7 +5,6 @@ gives them: two layers, four heads, width 128 and an FFN of three times the widt
 7e-4 with 2e-4 for the text encoders, dropout 0.1, gradient clip 1.0, patience 3.
 """
 
-import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -102,10 +101,6 @@ class RunConfig(Section, frozen=True, kw_only=True):
         for name in ("epochs", "scale", "learning_rate", "encoder_learning_rate", "clip", "patience"):
             if getattr(self.train, name) <= 0:
                 raise ConfigError(f"train.{name}={getattr(self.train, name)} must be above 0")
-
-    def digest(self) -> str:
-        """SHA-256 of the configuration: a resumed run must be the run that was started."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
     def replace_channels(self, *, query_channels: tuple[str, ...], document_channels: tuple[str, ...]) -> "RunConfig":
         """The same run with other channels: how a baseline is made."""

@@ -54,7 +54,9 @@ def check_parity(run: Run, dataset: Dataset, release: Path, *, queries: pl.DataF
     return differences
 
 
-def largest_difference(tower: QueryTower | DocumentTower, exported: OnnxTower | TorchScriptQueryTower, batches: list[Any]) -> float:
+def largest_difference(
+    tower: QueryTower | DocumentTower, exported: OnnxTower | TorchScriptQueryTower, batches: list[Any]
+) -> float:
     """max |exported - trained| over all batches and coordinates."""
     tower.eval()
     with torch.inference_mode():

@@ -26,7 +26,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 class Position(msgspec.Struct, kw_only=True):
     """How far a run has come; with the tensors, all that a resumed run needs."""
 
-    config_digest: str
+    identity: str  # of configuration and data
     step: int = 0  # steps done
     loss_sum: float = 0.0  # since the last evaluation
     loss_steps: int = 0

@@ -1,16 +1,18 @@
 """Stage 1: the in-batch softmax until the validation ROC AUC stops rising (Que2Search 3.1, 3.3)."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import torch
 from torch import nn
 
-from models.config import RunConfig, TrainConfig, load_config
+from models.config import RunConfig, TrainConfig
 from models.data.conversations import training_pairs
 from models.data.schema import Dataset
 from models.errors import DataError, RunError
@@ -51,8 +53,9 @@ def train(
         raise DataError(
             f"{dataset.path} gives {len(split.train)} training pairs, fewer than train.batch={config.train.batch}"
         )
+    resume = resume and _has_checkpoint(out)
     if resume:
-        featurizer = _resumable(out, config)
+        featurizer = Featurizer.load(out)
     else:
         featurizer = featurizer or prepare_featurizer(dataset, split.train, config.features)
         start_run(out, config, featurizer)
@@ -60,13 +63,14 @@ def train(
     examples = validation_examples(dataset.judgements(), split.validation, documents=documents, seed=config.seed)
     trainer = Trainer(
         out,
-        config,
+        config.train,
+        identity=_identity(config, dataset),
         towers=build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary),
         batches=_pair_batches(split.train, documents, featurizer, config),
         validation=Validation(examples, documents=documents, featurizer=featurizer),
         report=report,
     )
-    if resume and (out / CHECKPOINT_FILE).exists():
+    if resume:
         trainer.restore()
     position = trainer.run()
     weak = bool(split.train["weak"].any())
@@ -80,8 +84,9 @@ class Trainer:
     def __init__(
         self,
         out: Path,
-        config: RunConfig,
+        config: TrainConfig,
         *,
+        identity: str,
         towers: TwoTowers,
         batches: PairBatches,
         validation: Validation,
@@ -89,17 +94,25 @@ class Trainer:
     ) -> None:
         self.towers = towers
         self._out = out
-        self._config = config.train
+        self._config = config
         self._batches = batches
         self._validation = validation
         self._report = report
-        self._optimizer = build_optimizer(towers, config.train)
-        self._position = Position(config_digest=config.digest())
-        self._most_steps = config.train.epochs * len(batches)
+        self._optimizer = build_optimizer(towers, config)
+        self._position = Position(identity=identity)
+        self._most_steps = config.epochs * len(batches)
 
     def restore(self) -> None:
-        """Go back to the last checkpoint, random state included."""
-        self._position = load_checkpoint(self._out / CHECKPOINT_FILE, towers=self.towers, optimizer=self._optimizer)
+        """Go back to the last checkpoint, random state included.
+
+        Raises:
+            RunError: it is damaged, or of another configuration or dataset.
+        """
+        path = self._out / CHECKPOINT_FILE
+        position = load_checkpoint(path, towers=self.towers, optimizer=self._optimizer)
+        if position.identity != self._position.identity:
+            raise RunError(f"{path} was made with another configuration or dataset; train without --resume")
+        self._position = position
 
     def run(self) -> Position:
         """Train to the end: no better for `patience` evaluations, or `epochs` done."""
@@ -207,10 +220,13 @@ def _pair_batches(
     )
 
 
-def _resumable(out: Path, config: RunConfig) -> Featurizer:
-    """The featuriser of a started run, once its configuration is known to be this one."""
+def _has_checkpoint(out: Path) -> bool:
+    """Whether there is one; a run that was killed before its first begins again."""
     if not (out / CONFIG_FILE).exists():
         raise RunError(f"nothing to resume in {out}; train without --resume")
-    if load_config(path=out / CONFIG_FILE).digest() != config.digest():
-        raise RunError(f"{out} was started with another configuration ({out / CONFIG_FILE}); resume with that one")
-    return Featurizer.load(out)
+    return (out / CHECKPOINT_FILE).exists()
+
+
+def _identity(config: RunConfig, dataset: Dataset) -> str:
+    """A resumed run must go on with the configuration and the data that it was started with."""
+    return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()
