@@ -71,8 +71,7 @@ class FaissIndex:
         # (faiss #2731): requests supply the parallelism, Faiss stays serial.
         faiss.omp_set_num_threads(1)
         scores, rows = self._whole.search(queries, candidates, params=self._parameters(nprobe))
-        numbers = np.where(rows < 0, -1, self._numbers[rows])
-        return _sorted_hits(numbers, np.where(rows < 0, -np.inf, scores).astype(np.float32, copy=False))
+        return _hits(scores, rows, self._numbers)
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
@@ -88,8 +87,10 @@ class FaissIndex:
     @cached_property
     def list_sizes(self) -> np.ndarray:
         """(nlist,) int64: codes per list; empty for an index without lists."""
-        lists = self._layers.base.invlists if self.nlist is not None else None
-        return np.array([lists.list_size(i) for i in range(self.nlist or 0)], dtype=np.int64)
+        if self.nlist is None:
+            return np.empty(0, dtype=np.int64)
+        lists = self._layers.base.invlists
+        return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
 
     def stored_vectors(self) -> np.ndarray | None:
         """(count, dim) float32 view of the exact vectors inside the index; None when it keeps only codes."""
@@ -103,19 +104,19 @@ class FaissIndex:
         return flat.reshape(self.count, self.dim)
 
     def _parameters(self, nprobe: int | None) -> Any:
-        """Search knobs travel with the call (faiss #2204, #3321); an object never changes once made, so threads share it."""
+        """Knobs travel with the call (faiss #2204, #3321). A made object never changes, so threads may share it."""
         params = self._params.get(nprobe)
         if params is None and nprobe is not None:
             params = self._params[nprobe] = self._new_parameters(nprobe)
         return params
 
     def _new_parameters(self, nprobe: int) -> Any:
-        params = faiss.SearchParametersIVF(nprobe=nprobe)
+        params = _knobs(faiss.SearchParametersIVF, nprobe=nprobe)
         if self._layers.transform is not None:
-            params = faiss.SearchParametersPreTransform(index_params=params)
+            params = _knobs(faiss.SearchParametersPreTransform, index_params=params)
         if self._layers.refine is not None:
             # k is the candidates already: all are re-scored and all come back.
-            params = faiss.IndexRefineSearchParameters(k_factor=1.0, base_index_params=params)
+            params = _knobs(faiss.IndexRefineSearchParameters, k_factor=1.0, base_index_params=params)
         return params
 
 
@@ -144,6 +145,19 @@ def check_search(ann: AnnIndex, queries: np.ndarray, *, nprobe: int | None, cand
         raise SpecError(f"nprobe={nprobe} must be between 1 and {ann.nlist}, the number of lists")
 
 
-def _sorted_hits(numbers: np.ndarray, scores: np.ndarray) -> Hits:
-    order = np.lexsort((numbers, -scores))  # by row: score first, then number
-    return Hits(np.take_along_axis(numbers, order, axis=1), np.take_along_axis(scores, order, axis=1))
+def _knobs(kind: Any, **values: object) -> Any:
+    """Faiss adds these constructors' keywords at run time (and keeps nested ones alive); its stubs do not know them."""
+    return kind(**values)
+
+
+def _hits(scores: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> Hits:
+    """Faiss' answer in our terms. It is sorted by score, so only equal scores are left to put in order."""
+    found = numbers[rows].astype(np.int64)  # row -1 reads a wrong number here, replaced below
+    if (rows[:, -1] < 0).any():
+        scores[rows < 0] = -np.inf
+        found[rows < 0] = -1
+    tied = (scores[:, 1:] == scores[:, :-1]).any(axis=1)
+    for i in np.flatnonzero(tied):
+        order = np.lexsort((found[i], -scores[i]))
+        found[i], scores[i] = found[i, order], scores[i, order]
+    return Hits(found, scores)

@@ -56,7 +56,7 @@ def build_generation(
     spec = spec_for(catalogue, release=release, factory=factory)
     with new_generation(catalogue.path) as folder, all_cores():
         whole = new_index(spec.factory, dim=spec.dim)
-        steps = _Steps(progress, total=spec.count + (0 if whole.is_trained else training_points(spec)))
+        steps = Steps(progress, total=spec.count + (0 if whole.is_trained else training_points(spec)))
         train(whole, spec, catalogue.vectors(release), steps)
         numbers = fill(whole, catalogue.vectors(release), steps)
         _write_files(folder, whole, numbers, catalogue.vectors(release))
@@ -88,7 +88,7 @@ def spec_for(catalogue: Catalogue, *, release: str, factory: str | None = None) 
     return spec_from_factory(factory, count=count, dim=dim)
 
 
-class _Steps:
+class Steps:
     """Counts vectors done and tells whoever draws the progress."""
 
     def __init__(self, progress: Progress | None, *, total: int) -> None:
@@ -102,15 +102,14 @@ class _Steps:
             self._progress(self._done, self._total)
 
 
-def train(whole: Any, spec: IndexSpec, batches: Iterable[VectorBatch], steps: _Steps) -> None:
-    """Learn the lists and codebooks from a seeded sample of the vectors; nothing to do for an index that learns nothing."""
+def train(whole: Any, spec: IndexSpec, batches: Iterable[VectorBatch], steps: Steps) -> None:
+    """Learn the lists and codebooks from a seeded sample of the vectors. A flat index has nothing to learn."""
     if whole.is_trained:
         return
     base = layers_of(whole).base
-    for part in (base, getattr(base, "pq", None)):
-        if hasattr(part, "cp"):
-            # Below 39 points per centroid Faiss prints a warning; the spec has already judged that there are enough.
-            part.cp.min_points_per_centroid = 1
+    for clustering in [part.cp for part in (base, getattr(base, "pq", base)) if hasattr(part, "cp")]:
+        # Below 39 points per centroid Faiss prints a warning; the spec has already judged that there are enough.
+        clustering.min_points_per_centroid = 1
     points = sample(batches, count=spec.count, size=training_points(spec))
     whole.train(points)
     steps.advance(len(points))
@@ -134,7 +133,7 @@ def sample(batches: Iterable[VectorBatch], *, count: int, size: int, seed: int =
     return np.concatenate(chosen)
 
 
-def fill(whole: Any, batches: Iterable[VectorBatch], steps: _Steps) -> np.ndarray:
+def fill(whole: Any, batches: Iterable[VectorBatch], steps: Steps) -> np.ndarray:
     """Add vectors to a trained index; returns the product number of each row, (count,) uint32."""
     numbers = []
     for batch in batches:

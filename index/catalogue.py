@@ -200,7 +200,8 @@ class Catalogue:
             return wanted
         with self._store.read() as txn:
             present = [txn.get(_number_key(number), db=table) is not None for number in wanted.tolist()]
-        return wanted[~np.array(present, dtype=bool)]
+        missing: np.ndarray = wanted[~np.array(present, dtype=bool)]
+        return missing
 
     def vectors(self, release: str, *, batch: int = 16_384) -> Iterator[VectorBatch]:
         """All vectors of a release in number order, as of the moment the iteration starts."""
@@ -219,7 +220,7 @@ class Catalogue:
     def _values(self, name: str, numbers: Iterable[int]) -> list[bytes]:
         table = self._store.table(name)
         with self._store.read() as txn:
-            values = [txn.get(_number_key(number), db=table) for number in numbers]
+            values: list[Any] = [txn.get(_number_key(number), db=table) for number in numbers]
         if None in values:
             raise CatalogueError(
                 f"{self.path} lacks a product that its index lists; run `que2search build` to make them agree"
@@ -283,7 +284,7 @@ def _create_cursor_key(path: Path) -> None:
         return
     beside = path.with_name(f"{path.name}.tmp")
     beside.unlink(missing_ok=True)
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(_KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())

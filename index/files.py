@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside, made durable, then renamed; JSON that notices a changed byte."""
+"""Files that are either whole or absent, written beside and renamed; JSON that notices a changed byte."""
 
 import hashlib
 import json

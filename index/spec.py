@@ -38,7 +38,7 @@ class Layers:
 
 
 def choose_spec(*, count: int, dim: int) -> IndexSpec:
-    """The index for `count` vectors of `dim` floats: flat when few, else IVF with 4-bit fast-scan PQ and exact re-scoring.
+    """The index for `count` vectors of `dim` floats: flat when few, else IVF, 4-bit fast-scan PQ and exact re-scoring.
 
     nlist is about 4 sqrt(count), a power of two, and never so large that a list trains on under 39 points.
 
@@ -57,7 +57,7 @@ def spec_from_factory(factory: str, *, count: int, dim: int) -> IndexSpec:
     """Check a Faiss factory string against the vectors it is to hold, before any work is done.
 
     Raises:
-        SpecError: Faiss cannot parse it, it does not divide `dim`, it has no nprobe to tune, or there are too few vectors.
+        SpecError: Faiss cannot parse it, `dim` is not divisible, it has no nprobe, or there are too few vectors.
     """
     if count < 1:
         raise SpecError(f"no index can be built from {count} vectors; embed the products first")

@@ -1,4 +1,4 @@
-"""Tune: measure nprobe and candidates on golden queries against exact search, and choose the efforts' operating points."""
+"""Tune: measure nprobe and candidates on golden queries against exact search, and choose each effort's point."""
 
 import os
 import platform
