@@ -129,7 +129,7 @@ class Dataset:
         return self.manifest.counts["products"]
 
     def products(self, columns: list[str] | None = None) -> pl.DataFrame:
-        """The whole table, or some columns of it; `attributes` is a list of {key, value}."""
+        """The whole table, or some columns of it."""
         return pl.read_parquet(self.path / "products.parquet", columns=columns)
 
     def product_batches(self, rows: int = 4096) -> Iterator[pa.RecordBatch]:
