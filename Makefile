@@ -26,6 +26,9 @@ CATALOGUE := $(HOME_DIR)/catalogue
 run: $(CATALOGUE)/.tuned
 	$(Q2S) serve --port $(PORT) --workers $(WORKERS)
 
+# A training that was killed goes on from its checkpoint, as long as that is of the present data.
+RESUME = $$([ ! -e $(RUN)/training.json ] && [ $(RUN)/checkpoint.safetensors -nt $(DATASET)/manifest.json ] && echo --resume)
+
 # Each step stands for the file that it writes last, and is redone when what it reads is newer.
 sample: $(DATASET)/manifest.json
 train: $(RUN)/training.json
@@ -37,7 +40,7 @@ $(DATASET)/manifest.json: | $(VENV)/.serve-and-train
 	$(Q2S) data sample --out $(DATASET) --products $(PRODUCTS)
 
 $(RUN)/training.json: $(DATASET)/manifest.json
-	$(Q2S) train --data $(DATASET) --out $(RUN) --preset $(PRESET) $(if $(wildcard $(RUN)/checkpoint.safetensors),--resume)
+	$(Q2S) train --data $(DATASET) --out $(RUN) --preset $(PRESET) $(RESUME)
 
 $(RELEASE)/manifest.json: $(RUN)/training.json
 	$(Q2S) export --run $(RUN) --data $(DATASET) --out $(RELEASE)

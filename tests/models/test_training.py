@@ -137,7 +137,7 @@ def test_too_few_pairs_are_refused_before_training(tmp_path: Path) -> None:
         train(dataset, tmp_path / "run", small_config(tmp_path))
 
 
-def test_weights_of_another_model_are_refused(finished: Run, tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused(finished: Run) -> None:
     other = msgspec.structs.replace(finished.config.model, dim=64)
     towers = build_towers(other, finished.featurizer.spec, vocabulary=finished.featurizer.vocabulary)
     with pytest.raises(RunError, match="other towers"):

@@ -1,0 +1,77 @@
+"""A release is opened whole and unaltered, or not at all."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import ReleaseError
+from models.runtime import MANIFEST_FILE, open_release, read_manifest
+from tests.helpers import unit_rows
+
+
+@pytest.fixture
+def copy(release_dir: Path, tmp_path: Path) -> Path:
+    """A release that a test may damage."""
+    return Path(shutil.copytree(release_dir, tmp_path / "release"))
+
+
+def test_a_release_gives_unit_vectors_for_queries_and_products(release_dir: Path) -> None:
+    """Both towers speak the same space: (d,) float32 of norm 1."""
+    release = open_release(release_dir)
+    query = release.embed_query("red dress", "US")
+    product = release.embed_product({"title": "red dress", "image_vectors": [[0.1, 0.2, 0.3, 0.4]]})
+    for vector in (query, product):
+        assert (release.dim,) == vector.shape
+        assert np.float32 == vector.dtype
+        assert 1.0 == pytest.approx(float(np.linalg.norm(vector)), abs=1e-5)
+    np.testing.assert_allclose(query, unit_rows(query), atol=1e-6)
+
+
+def test_a_release_carries_golden_queries_and_judgements(release_dir: Path) -> None:
+    """Tuning and measuring need no dataset beside the release."""
+    release = open_release(release_dir)
+
+    assert release.golden_queries()
+    assert {"head", "torso", "tail"} >= {golden.stratum for golden in release.golden_queries()}
+    assert {0, 3} == {judgement.rating for judgement in release.judgements()}
+
+
+def test_every_file_is_sealed(release_dir: Path) -> None:
+    """The manifest knows a checksum for all there is beside it."""
+    names = {path.name for path in release_dir.iterdir()} - {MANIFEST_FILE}
+
+    assert names == set(read_manifest(release_dir).files)
+
+
+def test_one_changed_byte_in_any_file_is_refused_by_name(copy: Path) -> None:
+    """The same length, one bit else: opening names the file and what to do."""
+    for name in read_manifest(copy).files:
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ReleaseError, match=rf"{name} was altered.*export"):
+            open_release(copy)
+        (copy / name).write_bytes(whole)
+    open_release(copy)
+
+
+def test_what_is_not_a_whole_release_is_refused(copy: Path, tmp_path: Path) -> None:
+    """Not there; never sealed; a file gone; a broken or foreign manifest; a path that leads outside."""
+    with pytest.raises(ReleaseError, match="no such directory"):
+        open_release(tmp_path / "none")
+    manifest = json.loads((copy / MANIFEST_FILE).read_text())
+    cases = {
+        "damaged": "{",
+        "format": json.dumps(manifest | {"format": "other/9"}),
+        "outside": json.dumps(manifest | {"files": {"../x": ""}}),
+        "missing": json.dumps(manifest | {"files": {"gone.bin": ""}}),
+    }
+    for message, text in cases.items():
+        (copy / MANIFEST_FILE).write_text(text)
+        with pytest.raises(ReleaseError, match=message):
+            open_release(copy)
+    (copy / MANIFEST_FILE).unlink()
+    with pytest.raises(ReleaseError, match="never sealed"):
+        open_release(copy)
