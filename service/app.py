@@ -1,0 +1,88 @@
+"""The FastAPI application: the parts put together, once, at start-up."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.routing import Route
+from structlog.typing import FilteringBoundLogger
+
+from service import openapi
+from service.admission import Admission
+from service.logs import make_logger
+from service.metrics import Metrics
+from service.middleware import RequestContextMiddleware
+from service.responses import add_error_handlers
+from service.routes import embed, health, metrics
+from service.routes.search import SearchEndpoint
+from service.serving import Load, Serving, load_pipeline
+from service.settings import Settings, load_settings
+
+VERSION = "0.1.0"
+
+
+def create_app(
+    settings: Settings | None = None, *, load: Load = load_pipeline, log: FilteringBoundLogger | None = None
+) -> FastAPI:
+    """An application that loads its release when it starts, and answers 503 until it has.
+
+    Args:
+        settings: read from the environment when None, as in a worker process.
+        load: makes the pipeline; tests give one with small parts.
+        log: where the application logs.
+    """
+    settings = settings or load_settings()
+    log = log or make_logger(settings.log_level)
+    serving, counters = Serving(), Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_start(serving, settings, load=load, log=log, counters=counters))
+        yield
+        await _stop(loading)
+        serving.close()
+        counters.close()
+        gc.unfreeze()
+
+    app = FastAPI(title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False)
+    app.state.serving = serving
+    _add_routes(app, serving, counters, settings)
+    app.add_middleware(RequestContextMiddleware, log=log, log_every=settings.access_log_every)
+    add_error_handlers(app)
+    openapi.install(app)
+    return app
+
+
+async def _start(
+    serving: Serving, settings: Settings, *, load: Load, log: FilteringBoundLogger, counters: Metrics
+) -> None:
+    pipeline = await serving.start(settings, load=load, log=log)
+    if pipeline is not None:
+        counters.serving(release=pipeline.release.id, generation=pipeline.generation.number, engine=settings.engine)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection walks over it again
+
+
+async def _stop(loading: asyncio.Task[None]) -> None:
+    loading.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loading
+
+
+def _add_routes(app: FastAPI, serving: Serving, counters: Metrics, settings: Settings) -> None:
+    admission = Admission(max_waiting_ms=settings.max_waiting_ms, max_in_flight=settings.max_in_flight)
+    search = SearchEndpoint(
+        serving=serving,
+        admission=admission,
+        metrics=counters,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.timeout_ms / 1000,
+    )
+    # First in the list and with nothing around it: the hot route.
+    app.router.routes.insert(0, Route("/search", search, methods=["GET", "POST"], name="search"))
+    app.include_router(embed.router(serving=serving, max_body_bytes=settings.max_body_bytes))
+    app.include_router(health.router(serving=serving))
+    app.include_router(metrics.router(metrics=counters))

@@ -1,0 +1,120 @@
+"""What can go wrong in `service`, and the one place where it becomes an answer (RFC 9457).
+
+ServiceError
+├── SettingsError        a Q2S_ variable is unknown or impossible: before the server starts
+├── ListenError          the address is taken or not ours: before the server starts
+└── ProblemError         answered to the client as a problem document
+    ├── UnparsableError      400  not JSON, not UTF-8
+    ├── InvalidFieldError    422  well-formed but wrong; names the field and the value
+    ├── CursorExpiredError   410  of a release no longer served; member `first_page`
+    ├── BodyTooLargeError    413
+    ├── OverloadedError      429  with Retry-After
+    ├── NotReadyError        503  no usable release or catalogue; says why
+    └── DeadlineError        504  not even `minimal` effort fits the deadline
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ECHO = 80  # characters of a wrong value that its error message repeats
+
+
+class ServiceError(Exception):
+    """Base of all errors of `service`."""
+
+
+class SettingsError(ServiceError):
+    """A Q2S_ variable is unknown or has an impossible value."""
+
+
+class ListenError(ServiceError):
+    """The server cannot listen on the address."""
+
+
+class ProblemError(ServiceError):
+    """An answer other than success: status, a sentence for people, members for machines."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, *, members: Mapping[str, object] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = dict(members or {})
+        self.headers: dict[str, str] = {}
+
+
+class UnparsableError(ProblemError):
+    """Not JSON, or not UTF-8."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class InvalidFieldError(ProblemError):
+    """A field's value is wrong; the message says which, what it was, and what is allowed."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        field, shown = field[:MAX_ECHO], echo(value)
+        super().__init__(f"{field}={shown}: {allowed}", members={"field": field, "value": shown})
+
+
+class CursorExpiredError(ProblemError):
+    """A cursor of a release that is no longer served; `first_page` is the URL to start again from."""
+
+    status = HTTPStatus.GONE
+
+    def __init__(self, detail: str, *, first_page: str) -> None:
+        super().__init__(detail, members={"first_page": first_page})
+
+
+class BodyTooLargeError(ProblemError):
+    """The body has more bytes than the operator allows."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class OverloadedError(ProblemError):
+    """Too much waits already; come back in `retry_after_s` seconds."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class NotReadyError(ProblemError):
+    """There is no usable release or catalogue, or it is still being loaded."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class DeadlineError(ProblemError):
+    """Not even the cheapest effort fits into what is left of the deadline."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+def echo(value: object) -> str:
+    """A wrong value as an error repeats it: JSON, cut short."""
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}... ({len(text)} characters)"
+
+
+def problem_body(status: int, detail: str, *, members: Mapping[str, object], request_id: str | None) -> bytes:
+    """A problem document: `type` is about:blank, so `title` is the status' own phrase (RFC 9457 section 4.2.1)."""
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        **members,
+    }
+    if request_id is not None:
+        document["request_id"] = request_id
+    return msgspec.json.encode(document)

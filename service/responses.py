@@ -1,0 +1,36 @@
+"""Responses of the routes that are not hot, and every error as a problem document."""
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.errors import MEDIA_TYPE, ProblemError, problem_body
+from service.middleware import context_of
+
+
+def json_response(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Map our errors, and Starlette's own 404 and 405, once."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+
+
+async def _problem(request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, ProblemError):
+        raise exc
+    body = problem_body(exc.status, exc.detail, members=exc.members, request_id=context_of(request.scope).id)
+    return Response(body, exc.status, exc.headers, MEDIA_TYPE)
+
+
+async def _http_problem(request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, HTTPException):
+        raise exc
+    detail = {
+        404: f"there is nothing at {request.url.path}; /docs lists what there is",
+        405: f"{request.url.path} does not take {request.method}; see the Allow header",
+    }.get(exc.status_code, exc.detail)
+    body = problem_body(exc.status_code, detail, members={}, request_id=context_of(request.scope).id)
+    return Response(body, exc.status_code, exc.headers, MEDIA_TYPE)

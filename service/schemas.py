@@ -1,0 +1,242 @@
+"""What a request may say, and the one path that checks it: GET and POST give the same fields, the same errors.
+
+The limits stand here once: the checks, the error messages and the OpenAPI document are all read off these types.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Meta
+
+from index.operating_points import MAX_SIZE
+from service.errors import InvalidFieldError, UnparsableError
+
+MAX_QUERY = 512  # characters, after trimming
+
+MAX_FIELDS = 64  # of a query string; many more than we know
+MAX_IMAGES = 5
+
+EffortName = Literal["minimal", "low", "balanced", "high", "exact"]
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+AT_FIELD = re.compile(r" - at `\$\.(\w+)([^`]*)`")
+UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+MISSING_FIELD = re.compile(r"missing required field `(\w+)`")
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One search, checked: `q` is trimmed, an empty `country` is None."""
+
+    q: Annotated[
+        str,
+        Meta(
+            description=f"query text, 1 to {MAX_QUERY} characters after trimming, no control characters",
+            extra_json_schema={"minLength": 1, "maxLength": MAX_QUERY, "examples": ["red summer dress"]},
+        ),
+    ]
+    country: Annotated[
+        str | None,
+        Meta(
+            description="ISO 3166 code of the searcher, at most 64 characters; an unknown one changes nothing",
+            extra_json_schema={"examples": ["GB"]},
+        ),
+    ] = None
+    page: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="a whole number from 1 (the default); not together with `cursor`"),
+    ] = None
+    size: Annotated[int, Meta(ge=1, le=MAX_SIZE, description=f"hits per page, a whole number from 1 to {MAX_SIZE}")] = (
+        10
+    )
+    cursor: Annotated[
+        str | None,
+        Meta(description="the `cursor` of the page before, unchanged, with the same query"),
+    ] = None
+    effort: Annotated[
+        Literal["auto", EffortName],
+        Meta(
+            description="one of auto, minimal, low, balanced, high, exact; auto (the default) is low for the first "
+            "page and high for later ones"
+        ),
+    ] = "auto"
+    min_score: Annotated[
+        Annotated[float, Meta(ge=-1, le=1)] | None,
+        Meta(description="nothing below this score is returned, a number from -1 to 1; default: the effort's own"),
+    ] = None
+    timeout_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=600_000)] | None,
+        Meta(description="deadline in milliseconds, a number above 0 and up to 600000; effort is lowered to meet it"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        text = self.q.strip()
+        if not 1 <= len(text) <= MAX_QUERY or CONTROL.search(text):
+            raise InvalidFieldError("q", self.q, allowed(SearchRequest, "q"))
+        if self.country is not None and (len(self.country) > 64 or CONTROL.search(self.country)):
+            raise InvalidFieldError("country", self.country, allowed(SearchRequest, "country"))
+        if self.cursor is not None and self.page is not None:
+            raise InvalidFieldError("page", self.page, "the cursor knows its page; send one of the two")
+        msgspec.structs.force_setattr(self, "q", text)
+        msgspec.structs.force_setattr(self, "country", self.country or None)
+
+
+class ProductFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the document tower reads of a product."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=4096, description="title, 1 to 4096 characters")]
+    description: Annotated[str, Meta(max_length=65_536)] | None = None
+    image_vectors: Annotated[list[list[float]], Meta(max_length=MAX_IMAGES)] | None = None
+
+
+class EmbedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A query (with its country) or a product, to be embedded."""
+
+    query: Annotated[
+        str | None,
+        Meta(description=f"query text, 1 to {MAX_QUERY} characters after trimming; or `product`, not both"),
+    ] = None
+    country: Annotated[str | None, Meta(description="ISO 3166 code of the searcher, with `query`")] = None
+    product: Annotated[
+        ProductFields | None,
+        Meta(
+            description="a product: title of 1 to 4096 characters, optional description (up to 65536 characters) "
+            f"and image_vectors (up to {MAX_IMAGES}); or `query`, not both"
+        ),
+    ] = None
+
+
+class SearchMember(msgspec.Struct, frozen=True, kw_only=True):
+    """How the page was searched: the effective values, after every default and override."""
+
+    effort: EffortName
+    nprobe: int | None
+    candidates: int
+    min_score: float | None
+    release: str
+    generation: int
+    degraded: bool
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Microseconds of each stage, and of everything since the request was picked up."""
+
+    featurise: int
+    query_tower: int
+    ann: int
+    products: int
+    total: int
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A product; of its fields only `id` is sure to be there."""
+
+    id: str
+    score: Annotated[float, Meta(description="cosine of query and product")]
+    title: str | None = None
+    brand: str | None = None
+    category: str | None = None
+    country: str | None = None
+    language: str | None = None
+    price: float | None = None
+    currency: str | None = None
+    seller_id: str | None = None
+    created_at: str | None = None
+
+
+class SearchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What /search answers. Documents it, and tests read answers by it; the hot path joins bytes instead."""
+
+    query: str
+    page: int
+    query_truncated: Annotated[bool, Meta(description="the query was longer than the model reads")] = False
+    hits: list[Hit]
+    cursor: Annotated[str | None, Meta(description="send it for the next page; null where nothing follows")]
+    search: SearchMember
+    timings_us: Timings
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    field: str | None = None
+    value: str | None = None
+    first_page: str | None = None
+
+
+def from_query_string(raw: bytes, kind: type[T]) -> T:
+    """A checked request from the query string of a GET.
+
+    Raises:
+        UnparsableError: not UTF-8 behind the percent signs, or too many fields.
+        InvalidFieldError: a field is unknown, repeated or out of its range.
+    """
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as exc:
+        raise UnparsableError(f"the query string cannot be read: {exc}") from exc
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidFieldError(twice, [value for name, value in pairs if name == twice], "given more than once")
+    return checked(fields, kind, strict=False)
+
+
+def from_json(raw: bytes, kind: type[T]) -> T:
+    """A checked request from the JSON body of a POST.
+
+    Raises:
+        UnparsableError: not JSON, or not UTF-8.
+        InvalidFieldError: a field is unknown or out of its range, or the body is no object.
+    """
+    try:
+        fields = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise UnparsableError(f"the body is not JSON: {exc}") from exc
+    if not isinstance(fields, dict):
+        raise InvalidFieldError("body", fields, "a JSON object")
+    return checked(fields, kind, strict=True)
+
+
+def checked(fields: Mapping[str, object], kind: type[T], *, strict: bool) -> T:
+    """`fields` as a `kind`; `strict=False` reads numbers from their text, as a query string has them."""
+    try:
+        return msgspec.convert(fields, kind, strict=strict)
+    except msgspec.ValidationError as exc:
+        _refuse(fields, kind, str(exc), exc)
+
+
+def _refuse(fields: Mapping[str, object], kind: type[msgspec.Struct], message: str, cause: Exception) -> NoReturn:
+    """Say what msgspec found in our words: the field, its value, what is allowed."""
+    if found := AT_FIELD.search(message):
+        name, inside = found.groups()
+        raise InvalidFieldError(f"{name}{inside}", fields.get(name), allowed(kind, name)) from cause
+    if found := UNKNOWN_FIELD.search(message):
+        known = ", ".join(kind.__struct_fields__)
+        raise InvalidFieldError(found[1], fields.get(found[1]), f"unknown field; known are {known}") from cause
+    if found := MISSING_FIELD.search(message):
+        raise InvalidFieldError(found[1], None, f"required: {allowed(kind, found[1])}") from cause
+    raise UnparsableError(message) from cause
+
+
+@cache
+def properties(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON schema of every field of a request."""
+    _, components = msgspec.json.schema_components([kind])
+    fields: dict[str, Any] = components[kind.__name__]["properties"]
+    return fields
+
+
+def allowed(kind: type[msgspec.Struct], field: str) -> str:
+    """What a field may hold, in words: the description that the OpenAPI document shows too."""
+    return str(properties(kind)[field]["description"])

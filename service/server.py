@@ -1,0 +1,70 @@
+"""Runs the application: one process, or several that share the address and the mapped index."""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from service.errors import ListenError
+from service.logs import uvicorn_logging
+from service.settings import Settings, as_environment
+
+APP = "service.app:create_app"
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when a worker imports it
+BACKLOG = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: requests in flight are answered before the process ends.
+
+    Raises:
+        ListenError: the address is taken, or not this machine's.
+    """
+    listening = listen(settings.host, settings.port)
+    os.environ.update(as_environment(settings))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # requests supply the parallelism
+    config = uvicorn.Config(
+        APP,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=uvicorn_logging(settings.log_level),
+        access_log=False,  # the middleware writes ours
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+    )
+    # uvicorn ends by raising the signal that stopped it once more: without this the exit code would be -15.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
+    with listening:
+        if settings.workers == 1:
+            uvicorn.Server(config).run([listening])
+        else:
+            _supervise(config, listening)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises ListenError."""
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another with --host and --port"
+        ) from exc
+
+
+def _supervise(config: uvicorn.Config, listening: socket.socket) -> None:
+    """Workers count into one fresh directory, so that /metrics of any of them sums over all."""
+    with tempfile.TemporaryDirectory(prefix="q2s-metrics-") as folder:
+        os.environ[MULTIPROCESS_DIR] = folder
+        Multiprocess(config, sockets=[listening]).run()
