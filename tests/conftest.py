@@ -1,29 +1,33 @@
-"""What many tests share: one small dataset, run and release, made once."""
+"""What many tests share: one small dataset, run and release, made once, and only where a test asks for them."""
 
 from pathlib import Path
 
 import pytest
 
-from models.data.schema import Dataset
-from models.export import export
-from models.training.run import Run
-from models.training.trainer import train
-from tests.helpers import small_config, small_dataset
-
 
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.helpers import small_dataset
+
     return small_dataset(tmp_path_factory.mktemp("datasets") / "things").path
 
 
 @pytest.fixture(scope="session")
 def run_dir(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from models.data.schema import Dataset
+    from models.training.trainer import train
+    from tests.helpers import small_config
+
     folder = tmp_path_factory.mktemp("runs")
     return train(Dataset.open(dataset_dir), folder / "things", small_config(folder)).path
 
 
 @pytest.fixture(scope="session")
 def release_dir(run_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from models.data.schema import Dataset
+    from models.export import export
+    from models.training.run import Run
+
     out = tmp_path_factory.mktemp("releases") / "things"
     export(Run.open(run_dir), Dataset.open(dataset_dir), out)
     return out

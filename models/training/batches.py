@@ -9,6 +9,8 @@ import polars as pl
 from models.data.schema import Dataset
 from models.features import DocumentFeatures, Featurizer, QueryFeatures, TextIds
 
+WINDOW = 16  # batches whose pairs are sorted by document length together
+
 
 class Ragged:
     """Rows of different lengths in one array."""
@@ -129,9 +131,19 @@ class PairBatches:
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[PairBatch]:
         """The batches of an epoch, without the first `skip`."""
-        order = np.random.default_rng([self._seed, number]).permutation(len(self._pairs))
-        for at in range(skip, len(self)):
-            yield self._gather(self._pairs[order[at * self._batch : (at + 1) * self._batch]])
+        for rows in self._order(number)[skip:]:
+            yield self._gather(self._pairs[rows])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Pairs of each batch (batches, b). Within a window documents of like length meet, so little is padding."""
+        draw = np.random.default_rng([self._seed, epoch])
+        order = draw.permutation(len(self._pairs))[: len(self) * self._batch]
+        lengths = self._documents.lengths[self._pairs[:, 1]]
+        for start in range(0, len(order), WINDOW * self._batch):
+            window = order[start : start + WINDOW * self._batch]
+            order[start : start + WINDOW * self._batch] = window[np.argsort(lengths[window], kind="stable")]
+        batches: np.ndarray = draw.permutation(order.reshape(len(self), self._batch))
+        return batches
 
     def _gather(self, pairs: np.ndarray) -> PairBatch:
         query_rows, document_rows = pairs[:, 0], pairs[:, 1]
