@@ -79,7 +79,9 @@ class FaissIndex:
         if nprobe is None:
             return np.full(len(queries), self.count, dtype=np.int64)
         if self._layers.transform is not None:
-            queries = self._layers.transform.apply_chain(queries)
+            chain = self._layers.transform.chain
+            for i in range(chain.size()):
+                queries = chain.at(i).apply(queries)
         _, lists = self._layers.base.quantizer.search(queries, nprobe)  # (n, nprobe)
         sizes: np.ndarray = np.where(lists < 0, 0, self.list_sizes[lists]).sum(axis=1)
         return sizes
@@ -93,15 +95,18 @@ class FaissIndex:
         return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
 
     def stored_vectors(self) -> np.ndarray | None:
-        """(count, dim) float32 view of the exact vectors inside the index; None when it keeps only codes."""
+        """(count, dim) float32 view of the exact vectors inside the index; None when it keeps only codes.
+
+        The view keeps the index alive. Its address may be unaligned, as the file's layout has it.
+        """
         store = self._layers.base if self._layers.refine is None else self._layers.refine.refine_index
         store = faiss.downcast_index(store)
         if self._layers.transform is not None and self._layers.refine is None:
             return None
         if not isinstance(store, faiss.IndexFlat):
             return None
-        flat: np.ndarray = faiss.rev_swig_ptr(store.get_xb(), self.count * self.dim)
-        return flat.reshape(self.count, self.dim)
+        floats = faiss.rev_swig_ptr(store.get_xb(), self.count * self.dim)
+        return np.asarray(_View(self._whole, floats)).reshape(self.count, self.dim)
 
     def _parameters(self, nprobe: int | None) -> Any:
         """Knobs travel with the call (faiss #2204, #3321). A made object never changes, so threads may share it."""
@@ -118,6 +123,14 @@ class FaissIndex:
             # k is the candidates already: all are re-scored and all come back.
             params = _knobs(faiss.IndexRefineSearchParameters, k_factor=1.0, base_index_params=params)
         return params
+
+
+class _View:
+    """Memory inside a Faiss index as an array that keeps the index alive, which Faiss' own views do not."""
+
+    def __init__(self, owner: Any, floats: np.ndarray) -> None:
+        self._owner = owner
+        self.__array_interface__ = floats.__array_interface__
 
 
 def load_faiss_index(path: Path, *, numbers: np.ndarray) -> FaissIndex:
@@ -156,7 +169,7 @@ def _hits(scores: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> Hits:
     if (rows[:, -1] < 0).any():
         scores[rows < 0] = -np.inf
         found[rows < 0] = -1
-    tied = (scores[:, 1:] == scores[:, :-1]).any(axis=1)
+    tied = ((scores[:, 1:] == scores[:, :-1]) & (found[:, 1:] >= 0)).any(axis=1)
     for i in np.flatnonzero(tied):
         order = np.lexsort((found[i], -scores[i]))
         found[i], scores[i] = found[i, order], scores[i, order]

@@ -39,7 +39,7 @@ class ExactIndex:
 
     def _inner_products(self, query: np.ndarray) -> np.ndarray:
         """(count,) float32."""
-        # Vectors inside an index file start at any byte: NumPy would copy all of them to align them, Faiss' kernel reads on.
+        # Vectors inside an index file start at any byte: NumPy would copy them all to align them, this kernel does not.
         products = np.empty(self.count, dtype=np.float32)
         faiss.fvec_inner_products_ny(  # type: ignore[attr-defined]  # missing in its stubs
             faiss.swig_ptr(products), faiss.swig_ptr(query), faiss.swig_ptr(self._vectors), self.dim, self.count

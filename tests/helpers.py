@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from index.ann import FaissIndex
+from index.build import Steps, fill, train
+from index.catalogue import Catalogue, VectorBatch
+from index.spec import new_index, spec_from_factory
 from models.config import RunConfig, load_config
 from models.data.schema import EVENTS, JUDGEMENTS, PRODUCTS, Dataset, DatasetWriter
 from models.features import FeatureSpec, Featurizer, train_tokenizer
@@ -101,3 +105,44 @@ def small_dataset(path: Path, *, products: int = 160, sessions: int = 400, judge
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Each row divided by its norm, float32."""
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+# index
+
+
+def product_vectors(count: int, *, dim: int = 32, seed: int = 0) -> np.ndarray:
+    """(count, dim) vectors on a curved 8-dimensional surface, so that neighbours, and hence recall, mean something."""
+    draw = np.random.default_rng(seed)
+    return _on_surface(draw.normal(size=(count, 8)), draw, dim=dim)
+
+
+def query_vectors(count: int, *, dim: int = 32, seed: int = 1) -> np.ndarray:
+    """(count, dim) vectors near the surface of `product_vectors`, but crowded into one part of it, as queries are."""
+    draw = np.random.default_rng(seed)
+    return _on_surface(0.7 * draw.normal(size=(count, 8)) + 0.3, draw, dim=dim)
+
+
+def _on_surface(latent: np.ndarray, draw: np.random.Generator, *, dim: int) -> np.ndarray:
+    surface = np.random.default_rng(99).normal(size=(latent.shape[1], dim))
+    return unit_rows(np.tanh(latent @ surface / 2) + 0.1 * draw.normal(size=(len(latent), dim)))
+
+
+def faiss_index(factory: str, vectors: np.ndarray, *, numbers: np.ndarray | None = None) -> FaissIndex:
+    """A Faiss index over `vectors`, trained on them; numbers are the rows unless given."""
+    numbers = np.arange(len(vectors), dtype=np.uint32) if numbers is None else numbers
+    spec = spec_from_factory(factory, count=len(vectors), dim=vectors.shape[1])
+    whole = new_index(factory, dim=spec.dim)
+    steps = Steps(None, total=2 * len(vectors))
+    train(whole, spec, [VectorBatch(numbers, vectors)], steps)
+    fill(whole, [VectorBatch(numbers, vectors)], steps)
+    return FaissIndex(whole, numbers=numbers)
+
+
+def small_catalogue(path: Path, vectors: np.ndarray, *, release: str = "r1") -> Catalogue:
+    """Products p0, p1, ... with the given vectors, open for writing."""
+    catalogue = Catalogue.create(path)
+    numbers = catalogue.put_products(
+        {"product_id": f"p{i}", "title": f"thing {i}", "price": i + 0.5} for i in range(len(vectors))
+    )
+    catalogue.put_vectors(release, numbers, vectors)
+    return catalogue
