@@ -181,7 +181,7 @@ class DatasetWriter:
         self._about = {"source": source, "licence": licence, "seed": seed, "notes": notes}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._counts = {"products": 0}
-        self.manifest: Manifest | None = None  # set when the dataset is in place
+        self._manifest: Manifest | None = None
 
     def __enter__(self) -> Self:
         _refuse_foreign(self._out)
@@ -209,6 +209,12 @@ class DatasetWriter:
     def add_judgements(self, rows: pa.Table | pa.RecordBatch) -> None:
         self._add("judgements", rows)
 
+    def published(self) -> Manifest:
+        """The manifest, once the dataset stands in its place."""
+        if self._manifest is None:
+            raise DataError(f"{self._out} is not finished; ask after the `with` block")
+        return self._manifest
+
     def _add(self, table: str, rows: pa.Table | pa.RecordBatch) -> None:
         if table not in self._writers:
             # Dictionary pages would only hold every float of an image vector twice.
@@ -226,8 +232,8 @@ class DatasetWriter:
 
     def _publish(self) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        self.manifest = Manifest(counts=self._counts, created=created, **self._about)  # type: ignore[arg-type]
-        self.manifest.save(self._staging)
+        self._manifest = Manifest(counts=self._counts, created=created, **self._about)  # type: ignore[arg-type]
+        self._manifest.save(self._staging)
         _refuse_foreign(self._out)
         # A reader sees the old dataset or the new one; never files of both.
         retired = self._out.with_name(f".{self._out.name}.old")
