@@ -106,13 +106,21 @@ def train(whole: Any, spec: IndexSpec, batches: Iterable[VectorBatch], steps: St
     """Learn the lists and codebooks from a seeded sample of the vectors. A flat index has nothing to learn."""
     if whole.is_trained:
         return
-    base = layers_of(whole).base
-    for clustering in [part.cp for part in (base, getattr(base, "pq", base)) if hasattr(part, "cp")]:
-        # Below 39 points per centroid Faiss prints a warning; the spec has already judged that there are enough.
-        clustering.min_points_per_centroid = 1
+    _prepare_training(whole)
     points = sample(batches, count=spec.count, size=training_points(spec))
     whole.train(points)
     steps.advance(len(points))
+
+
+def _prepare_training(whole: Any) -> None:
+    """Leave out what Faiss does for nobody here."""
+    base = layers_of(whole).base
+    if hasattr(base, "do_polysemous_training"):
+        base.do_polysemous_training = False  # orders codewords for a Hamming filter that is not used; most of the time
+    for trained in (base, getattr(base, "pq", base)):
+        if hasattr(trained, "cp"):
+            # Below 39 points per centroid Faiss prints a warning; the spec has judged that there are enough.
+            trained.cp.min_points_per_centroid = 1
 
 
 def training_points(spec: IndexSpec) -> int:
