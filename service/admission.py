@@ -6,6 +6,7 @@ before it. The turn's age at pick-up is therefore a request's waiting time in th
 """
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -20,7 +21,10 @@ class Admitted(NamedTuple):
 class Admission:
     """Counts requests and measures waiting; used from the event loop only, so it needs no lock."""
 
-    def __init__(self, *, max_waiting_ms: float, max_in_flight: int) -> None:
+    def __init__(
+        self, *, max_waiting_ms: float, max_in_flight: int, now_ns: Callable[[], int] = perf_counter_ns
+    ) -> None:
+        self._now_ns = now_ns
         self._max_waiting_us = max_waiting_ms * 1000
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -46,7 +50,7 @@ class Admission:
         self._in_flight -= 1
 
     def _waited_us(self) -> float:
-        now = perf_counter_ns()
+        now = self._now_ns()
         if self._turn_started_ns is None:
             self._turn_started_ns = now
             asyncio.get_running_loop().call_soon(self._end_turn)

@@ -54,7 +54,6 @@ class Metrics:
         self._effort.labels(effort, "true" if degraded else "false").inc()
 
     def serving(self, *, release: str, generation: int, engine: str) -> None:
-        self._release.clear()
         self._release.labels(release, str(generation), engine).set(1)
 
     def text(self) -> bytes:

@@ -65,16 +65,28 @@ class Pipeline:
         codec = CursorCodec(catalogue.cursor_key())
         self._walks = Walks(codec=codec, policy=self._policy, release=release.id)
 
-    def search(self, request: SearchRequest, *, clock: Clock, admitted: Admitted) -> Answer:
+    def budget(self, request: SearchRequest, *, clock: Clock, admitted: Admitted) -> Budget:
+        """What a request may spend: its deadline counts from its arrival, the waiting before pick-up included.
+
+        Raises:
+            DeadlineError: the deadline has passed.
+        """
+        timeout_ms = min(request.timeout_ms or self._timeout_ms, self._timeout_ms)
+        arrived_ns = clock.started_ns - admitted.waited_us * 1e3
+        budget = Budget(arrived_ns + timeout_ms * 1e6, admitted.overloaded)
+        if budget.remaining_us() <= 0:
+            raise DeadlineError(f"the deadline of {timeout_ms:g} ms passed before the search began")
+        return budget
+
+    def search(self, request: SearchRequest, *, clock: Clock, budget: Budget) -> Answer:
         """Answer one checked request; `clock` gets the time of every stage.
 
         Raises:
             InvalidFieldError: the cursor is not of this request, or the effort is above the limit.
             CursorExpiredError: the cursor is of another release.
-            DeadlineError: the deadline has passed, or nothing fits what is left of it.
+            DeadlineError: nothing fits what is left of the deadline.
         """
         walk = self._walks.start(request)
-        budget = self._budget(request, clock, admitted)
         clock.start_stage()
         features = self.release.featurizer.query(request.q, request.country)
         clock.lap("featurise")
@@ -99,15 +111,8 @@ class Pipeline:
         )
 
     def close(self) -> None:
+        """Give the catalogue's file back."""
         self._catalogue.close()
-
-    def _budget(self, request: SearchRequest, clock: Clock, admitted: Admitted) -> Budget:
-        timeout_ms = min(request.timeout_ms or self._timeout_ms, self._timeout_ms)
-        arrived_ns = clock.started_ns - admitted.waited_us * 1e3
-        budget = Budget(arrived_ns + timeout_ms * 1e6, admitted.overloaded)
-        if budget.remaining_us() <= 0:
-            raise DeadlineError(f"the deadline of {timeout_ms:g} ms passed before the search began")
-        return budget
 
     def _find(self, vectors: np.ndarray, walk: Walk, request: SearchRequest, budget: Budget) -> Found:
         if walk.position is None:

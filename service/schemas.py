@@ -17,6 +17,7 @@ from service.errors import InvalidFieldError, UnparsableError
 
 MAX_QUERY = 512  # characters, after trimming
 
+MAX_COUNTRY = 64  # characters; codes have two, but an unknown one is accepted
 MAX_FIELDS = 64  # of a query string; many more than we know
 MAX_IMAGES = 5
 
@@ -42,7 +43,7 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     country: Annotated[
         str | None,
         Meta(
-            description="ISO 3166 code of the searcher, at most 64 characters; an unknown one changes nothing",
+            description=f"ISO 3166 code of the searcher, up to {MAX_COUNTRY} characters; an unknown one is none",
             extra_json_schema={"examples": ["GB"]},
         ),
     ] = None
@@ -74,15 +75,9 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
 
     def __post_init__(self) -> None:
-        text = self.q.strip()
-        if not 1 <= len(text) <= MAX_QUERY or CONTROL.search(text):
-            raise InvalidFieldError("q", self.q, allowed(SearchRequest, "q"))
-        if self.country is not None and (len(self.country) > 64 or CONTROL.search(self.country)):
-            raise InvalidFieldError("country", self.country, allowed(SearchRequest, "country"))
         if self.cursor is not None and self.page is not None:
             raise InvalidFieldError("page", self.page, "the cursor knows its page; send one of the two")
-        msgspec.structs.force_setattr(self, "q", text)
-        msgspec.structs.force_setattr(self, "country", self.country or None)
+        _settle(self, query="q")
 
 
 class ProductFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -108,6 +103,13 @@ class EmbedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             f"and image_vectors (up to {MAX_IMAGES}); or `query`, not both"
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        if (self.query is None) == (self.product is None) or (self.product is not None and self.country is not None):
+            raise InvalidFieldError(
+                "query", self.query, "send either `query`, with an optional `country`, or `product`"
+            )
+        _settle(self, query="query")
 
 
 class SearchMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +229,20 @@ def _refuse(fields: Mapping[str, object], kind: type[msgspec.Struct], message: s
     if found := MISSING_FIELD.search(message):
         raise InvalidFieldError(found[1], None, f"required: {allowed(kind, found[1])}") from cause
     raise UnparsableError(message) from cause
+
+
+def _settle(request: SearchRequest | EmbedRequest, *, query: str) -> None:
+    """Trim the query and check what types cannot say; an empty country is none."""
+    text, country = getattr(request, query), request.country
+    if text is not None:
+        trimmed = text.strip()
+        if not 1 <= len(trimmed) <= MAX_QUERY or CONTROL.search(trimmed):
+            raise InvalidFieldError(query, text, allowed(type(request), query))
+        msgspec.structs.force_setattr(request, query, trimmed)
+    if country is not None:
+        if len(country) > MAX_COUNTRY or CONTROL.search(country):
+            raise InvalidFieldError("country", country, allowed(type(request), "country"))
+        msgspec.structs.force_setattr(request, "country", country or None)
 
 
 @cache

@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from service.errors import ListenError
-from service.logs import uvicorn_logging
+from service.logs import make_logger, uvicorn_logging
 from service.settings import Settings, as_environment
 
 APP = "service.app:create_app"
@@ -25,6 +25,8 @@ def serve(settings: Settings) -> None:
         ListenError: the address is taken, or not this machine's.
     """
     listening = listen(settings.host, settings.port)
+    host, port = listening.getsockname()[:2]
+    make_logger(settings.log_level).info("listening", host=host, port=port, workers=settings.workers)
     os.environ.update(as_environment(settings))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # requests supply the parallelism
     config = uvicorn.Config(
@@ -58,13 +60,24 @@ def listen(host: str, port: int) -> socket.socket:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
-        raise ListenError(
-            f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another with --host and --port"
-        ) from exc
+        why = str(exc.strerror or exc).partition(" (")[0]  # Python repeats the address in parentheses
+        raise ListenError(f"cannot listen on {host}:{port}: {why}; choose another with --host and --port") from exc
 
 
 def _supervise(config: uvicorn.Config, listening: socket.socket) -> None:
     """Workers count into one fresh directory, so that /metrics of any of them sums over all."""
     with tempfile.TemporaryDirectory(prefix="q2s-metrics-") as folder:
         os.environ[MULTIPROCESS_DIR] = folder
-        Multiprocess(config, sockets=[listening]).run()
+        _Supervisor(config, sockets=[listening]).run()
+
+
+class _Supervisor(Multiprocess):
+    """uvicorn's supervisor, which stops listening before it drains its workers.
+
+    As long as it held the socket, new connections would be accepted into a queue that nobody serves any more.
+    """
+
+    def terminate_all(self) -> None:
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()

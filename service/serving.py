@@ -1,8 +1,10 @@
 """What the routes serve from: loaded once, warmed by real queries, or the reason why there is nothing."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from time import perf_counter
+from urllib.parse import urlencode
 
 from structlog.typing import FilteringBoundLogger
 
@@ -11,18 +13,18 @@ from index.errors import SearchIndexError
 from index.generations import open_current
 from models.errors import ModelsError
 from models.runtime import open_release
-from service.admission import Admitted
 from service.clock import Clock
+from service.effort import Budget
 from service.errors import NotReadyError
 from service.pipeline import Pipeline
 from service.rendering import render
-from service.schemas import MAX_QUERY, SearchRequest
+from service.schemas import MAX_QUERY, SearchRequest, from_query_string
 from service.settings import Settings
 
 Load = Callable[[Settings], Pipeline]
 LOADING = "the release is still being loaded"
 STOPPING = "the server is shutting down"
-AT_EASE = Admitted(waited_us=0.0, overloaded=False)
+UNHURRIED = Budget(deadline_ns=math.inf, overloaded=False)  # the first searches are the slowest
 
 
 class Serving:
@@ -99,14 +101,15 @@ def load_pipeline(settings: Settings) -> Pipeline:
 
 
 async def _warm_up(pipeline: Pipeline, *, limit: int) -> int:
-    """Answer golden queries, first and second pages, through the whole path; the answers are thrown away."""
+    """Answer golden queries, first and second pages, from query string to JSON; the answers are thrown away."""
     golden = pipeline.release.golden_queries()[:limit]
     if not golden:
         raise NotReadyError(f"release {pipeline.release.id!r} has no golden queries to warm up with; export it again")
     for query in golden:
         for page in (1, 2):
-            request = SearchRequest(q=query.query[:MAX_QUERY], country=query.country, page=page)
+            fields = {"q": query.query[:MAX_QUERY], "country": query.country or "", "page": page}
+            request = from_query_string(urlencode(fields).encode(), SearchRequest)
             clock = Clock()
-            render(pipeline.search(request, clock=clock, admitted=AT_EASE), clock)
+            render(pipeline.search(request, clock=clock, budget=UNHURRIED), clock)
             await asyncio.sleep(0)  # /livez answers meanwhile
     return len(golden)

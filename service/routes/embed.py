@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
@@ -10,7 +11,7 @@ from service.errors import InvalidFieldError
 from service.openapi import EMBED
 from service.responses import json_response
 from service.routes.search import read_body
-from service.schemas import EmbedRequest, ProductFields, SearchRequest, from_json
+from service.schemas import EmbedRequest, from_json
 from service.serving import Serving
 
 
@@ -28,22 +29,15 @@ def router(*, serving: Serving, max_body_bytes: int) -> APIRouter:
 
 
 async def _embed(wanted: EmbedRequest, release: Release) -> np.ndarray:
-    if wanted.product is not None and wanted.query is None and wanted.country is None:
-        fields = _product(wanted.product, image_dim=release.featurizer.spec.image_dim)
-        # The document tower takes milliseconds: beside the event loop, which searches meanwhile.
-        return await asyncio.to_thread(release.embed_product, fields)
-    if wanted.query is None or wanted.product is not None:
-        raise InvalidFieldError("query", wanted.query, "send either `query`, with an optional `country`, or `product`")
-    checked = SearchRequest(q=wanted.query, country=wanted.country)
-    return release.embed_query(checked.q, checked.country)
+    if wanted.query is not None:
+        return release.embed_query(wanted.query, wanted.country)
+    fields = msgspec.structs.asdict(wanted.product)  # type: ignore[arg-type]  # checked: one of the two is there
+    for vector in fields["image_vectors"] or ():
+        _check_image(vector, dim=release.featurizer.spec.image_dim)
+    # The document tower takes milliseconds: beside the event loop, which searches meanwhile.
+    return await asyncio.to_thread(release.embed_product, fields)
 
 
-def _product(product: ProductFields, *, image_dim: int) -> dict[str, object]:
-    for vector in product.image_vectors or ():
-        if len(vector) != image_dim:
-            raise InvalidFieldError("image_vectors", vector, f"this release reads image vectors of {image_dim} numbers")
-    return {
-        "title": product.title,
-        "description": product.description,
-        "image_vectors": product.image_vectors,
-    }
+def _check_image(vector: list[float], *, dim: int) -> None:
+    if len(vector) != dim:
+        raise InvalidFieldError("product.image_vectors", vector, f"this release reads image vectors of {dim} numbers")

@@ -51,7 +51,9 @@ class SearchEndpoint:
         )
 
     def _answer(self, request: SearchRequest, clock: Clock, admitted: Admitted) -> tuple[Answer, bytes]:
-        answer = self._serving.require().search(request, clock=clock, admitted=admitted)
+        pipeline = self._serving.require()
+        budget = pipeline.budget(request, clock=clock, admitted=admitted)
+        answer = pipeline.search(request, clock=clock, budget=budget)
         return answer, render(answer, clock)
 
     async def _request(self, scope: Scope, receive: Receive) -> SearchRequest:

@@ -42,15 +42,18 @@ class Client:
 
 
 @contextmanager
-def application(settings: Settings, *, log: io.BytesIO | None = None, **parts: Any) -> Iterator[Client]:
-    """The application as it runs, once it has loaded or given up."""
+def application(
+    settings: Settings, *, log: io.BytesIO | None = None, wait: bool = True, **parts: Any
+) -> Iterator[Client]:
+    """The application as it runs, by default once it has loaded or given up."""
     app = create_app(settings, log=make_logger("debug", log or io.BytesIO()), **parts)
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
         client = Client(app, runner)
         try:
-            wait_until_loaded(client)
+            if wait:
+                wait_until_loaded(client)
             yield client
         finally:
             runner.run(lifespan.__aexit__(None, None, None))

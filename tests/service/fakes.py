@@ -1,0 +1,116 @@
+"""Small parts at the pipeline's seams: lists that a test gives, instead of towers, an index and a store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from index.ann import Hits
+from index.generations import Generation, GenerationManifest
+from index.operating_points import EFFORTS, OperatingPoint, OperatingPoints
+from models.features import QueryFeatures
+from models.runtime import GoldenQuery
+from service.pipeline import Pipeline
+
+Lists = Mapping[str, Sequence[int]]  # effort -> product numbers; product n scores 1 - n / 10,000
+
+
+class ListedAnn:
+    """An `AnnIndex`: nprobe n stands for the n-th effort, and finds what the test listed for it."""
+
+    dim = 4
+    nlist = len(EFFORTS)
+
+    def __init__(self, lists: Lists, *, count: int) -> None:
+        self.count = count
+        self._lists = lists
+
+    def search(self, _queries: np.ndarray, *, nprobe: int | None, candidates: int) -> Hits:
+        numbers = sorted(self._lists[EFFORTS[(nprobe or len(EFFORTS)) - 1]])[:candidates]
+        row = np.array([*numbers, *[-1] * (candidates - len(numbers))], dtype=np.int64)
+        scores = np.where(row < 0, -np.inf, 1 - row / 10_000).astype(np.float32)
+        return Hits(row[None], scores[None])
+
+
+class NumberedCatalogue:
+    """A `Catalogue` of which only the product numbers matter."""
+
+    def cursor_key(self) -> bytes:
+        return b"k" * 32
+
+    def fragments(self, numbers: Iterable[int]) -> list[bytes]:
+        return [b'"id":"%d"' % number for number in numbers]
+
+    def close(self) -> None:
+        pass
+
+
+class LengthRelease:
+    """A `Release`: the embedding is the text's length. `id` is what cursors are bound to."""
+
+    def __init__(self, *, release: str = "small") -> None:
+        self.id = release
+        self.featurizer = SimpleNamespace(query=self._features, spec=SimpleNamespace(image_dim=2))
+        self.query_tower = SimpleNamespace(embed=self._embed)
+
+    def golden_queries(self) -> list[GoldenQuery]:
+        return [GoldenQuery(query="red dress")]
+
+    def _features(self, text: str, _country: str | None) -> QueryFeatures:
+        ids = np.zeros((1, len(text)), dtype=np.int64)
+        return QueryFeatures(ids, ids, ids[0, :1], truncated=len(text) > 20)
+
+    def _embed(self, features: QueryFeatures) -> np.ndarray:
+        return np.full((1, ListedAnn.dim), features.token_ids.shape[1], dtype=np.float32)
+
+
+def listed_pipeline(
+    lists: Lists,
+    *,
+    count: int | None = None,
+    p99_us: Mapping[str, float] | None = None,
+    release: str = "small",
+    max_effort: str = "exact",
+    timeout_ms: float = 60_000.0,
+    parts: Mapping[str, Any] | None = None,
+) -> Pipeline:
+    """A pipeline over lists. `exact` has no nprobe, as in a real generation."""
+    ann: Any = ListedAnn(lists, count=count or 1 + max(max(numbers, default=0) for numbers in lists.values()))
+    points = {
+        effort: OperatingPoint(
+            effort=effort,
+            nprobe=None if effort == "exact" else place,
+            candidates=1_000,
+            p99_us=(p99_us or {}).get(effort),
+        )
+        for place, effort in enumerate(EFFORTS, start=1)
+    }
+    manifest = GenerationManifest(
+        generation=7,
+        release=release,
+        sequence=1,
+        factory="listed",
+        dim=ann.dim,
+        count=ann.count,
+        nlist=ann.nlist,
+        created="2025-01-01T00:00:00+00:00",
+        faiss_version="none",
+        files={},
+    )
+    generation = Generation(
+        path=Path("generations/7"),
+        manifest=manifest,
+        ann=ann,
+        exact=ann,
+        numbers=np.arange(ann.count),
+        operating_points=OperatingPoints(points),
+    )
+    given: dict[str, Any] = {
+        "release": LengthRelease(release=release),
+        "generation": generation,
+        "catalogue": NumberedCatalogue(),
+        **(parts or {}),
+    }
+    return Pipeline(**given, max_effort=max_effort, timeout_ms=timeout_ms)
