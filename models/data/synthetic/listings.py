@@ -16,7 +16,7 @@ from models.data.synthetic.wording import abbreviate, arrange, facet_word, missp
 LAST_DAY = datetime(2025, 3, 3, tzinfo=UTC)  # products are listed before it, events end at it
 
 # How often a title names each of FACETS, and how often the description makes up for what it left out.
-_IN_TITLE = (0.55, 0.5, 0.55, 0.65, 0.6, 0.6)
+_IN_TITLE = (0.6, 0.55, 0.6, 0.65, 0.65, 0.65)
 _IN_DESCRIPTION = 0.4
 _WHOLE_UNITS = 10  # units for a dollar above which nobody writes decimals
 _SENTENCES = ("name", *FACETS[:3], "brand", "size", "condition", "city", "closing")
@@ -36,10 +36,13 @@ def write_listings(
     dice = random.Random(int(rng.integers(2**62)))
     writer = _Writer(vocabulary, facts, dice)
     rows = [writer.row(number) for number in range(len(facts))]
-    columns = {name: [row.get(name) for row in rows] for name in PRODUCTS.names}
-    columns["product_id"] = product_ids(first, len(facts))
-    columns["image_vectors"] = vectors
-    return pa.table([pa.array(columns[name], PRODUCTS.field(name).type) for name in PRODUCTS.names], schema=PRODUCTS)
+    written = {
+        field.name: pa.array([row[field.name] for row in rows], field.type)
+        for field in PRODUCTS
+        if field.name not in ("product_id", "image_vectors")
+    }
+    columns = written | {"product_id": product_ids(first, len(facts)), "image_vectors": vectors}
+    return pa.table([columns[name] for name in PRODUCTS.names], schema=PRODUCTS)
 
 
 class _Writer:

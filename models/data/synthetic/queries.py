@@ -1,6 +1,8 @@
 """The pool of queries: what searchers want, and the words they type for it."""
 
+import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +14,10 @@ from models.data.synthetic.wording import arrange, facet_word, misspell, pick
 
 LONGEST = 8  # words
 # Share of each way to ask. `lexical` uses the sellers' own words in the main language of the country.
-KINDS = {"lexical": 0.58, "synonym": 0.15, "cross_lingual": 0.13, "misspelt": 0.09, "homonym": 0.05}
-_FACET_COUNTS = (0.14, 0.42, 0.31, 0.13)  # searchers who ask for 0, 1, 2, 3 facets
+KINDS = {"lexical": 0.6, "synonym": 0.16, "cross_lingual": 0.13, "misspelt": 0.06, "homonym": 0.05}
+_FACET_COUNTS = (0.08, 0.4, 0.36, 0.16)  # searchers who ask for 0, 1, 2, 3 facets
 _FACET_WEIGHTS = (3.0, 2.0, 2.2, 1.5, 1.0, 1.8)  # in the order of FACETS
-_ZIPF_EXPONENT, _ZIPF_OFFSET = 0.85, 15.0
+_ZIPF_EXPONENT, _ZIPF_OFFSET = 0.8, 20.0
 _LARGEST_POOL = 200_000
 
 
@@ -39,20 +41,24 @@ def draw_pool(vocabulary: Vocabulary, facts: Facts, rng: np.random.Generator) ->
     """Distinct queries, each with a product in mind, so none is without an answer."""
     size = min(len(facts), _LARGEST_POOL)
     searcher = _Searcher(vocabulary, facts, random.Random(int(rng.integers(2**62))))
-    found: dict[tuple[int, str], tuple[float, Query]] = {}
+    times: Counter[tuple[int, str]] = Counter()
+    found: dict[tuple[int, str], Query] = {}
     for _ in range(size):
         query = searcher.query()
-        rarity = _rarity(query) + 2.5 * searcher.dice.random()
-        found.setdefault((query.intent.country, query.text.lower()), (rarity, query))
-    queries = [query for _, query in sorted(found.values(), key=lambda entry: entry[0])]
+        key = query.intent.country, query.text.lower()
+        found.setdefault(key, query)
+        times[key] += 1
+    rarity = {key: _rarity(query, times[key], searcher.dice) for key, query in found.items()}
+    queries = [found[key] for key in sorted(found, key=rarity.__getitem__)]
     weights = (np.arange(len(queries)) + _ZIPF_OFFSET) ** -_ZIPF_EXPONENT
     return QueryPool(queries, weights / weights.sum())
 
 
-def _rarity(query: Query) -> int:
-    """The head is short and plain, the tail long and particular; the same slip is seldom made twice."""
+def _rarity(query: Query, times: int, dice: random.Random) -> float:
+    """Low for the head: what comes to many minds, in few words."""
     asked = sum(value != NONE for value in query.intent.facets)
-    return max(len(query.text.split()), 1 + asked) + 2 * (query.kind == "misspelt")
+    words = max(len(query.text.split()), 1 + asked)  # Japanese writes several as one
+    return words + 2.5 * dice.random() - 1.2 * math.log2(times)
 
 
 class _Searcher:

@@ -27,7 +27,7 @@ def facet_word(vocabulary: Vocabulary, leaf: int, facet: int, value: int, langua
     if facet == BRAND:
         return vocabulary.facet_keys[BRAND][value]
     forms = vocabulary.facet_words[facet][value][language]
-    return forms[0] if len(forms) == 1 or dice.random() < 0.7 else dice.choice(forms[1:])
+    return forms[0] if len(forms) == 1 or dice.random() < 0.75 else dice.choice(forms[1:])
 
 
 def arrange(parts: Mapping[str, str], language: str, dice: random.Random, *, shuffle: float) -> str:
