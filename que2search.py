@@ -133,13 +133,16 @@ def evaluate(
     json_file: JsonOption = None,
 ) -> None:
     """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it."""
+    from models.data.schema import Dataset
     from models.evaluation.evaluate import evaluate_run
+    from models.training.run import Run
 
-    with progress_bar("evaluate") as progress:
-        evaluation = evaluate_run(run, data, progress=progress, report=training_reporter(progress))
+    trained, dataset = Run.open(run), Dataset.open(data)
+    with progress_bar("steps of the trigram-only variant") as progress:
+        evaluation = evaluate_run(trained, dataset, report=training_reporter(progress))
     for table in evaluation.tables():
         console.print(table)
-    finish(f"metrics {run / 'metrics.json'}", evaluation, json_file)
+    finish(f"metrics {run / 'metrics.json'}", evaluation.to_dict(), json_file)
 
 
 @app.command()
@@ -206,10 +209,12 @@ def tune(
         opened.featurizer.queries([g.query for g in golden], [g.country for g in golden])
     )
     with progress_bar("settings") as progress:
-        points = tune_generation(generation, vectors, progress=progress)
-    generation.save_operating_points(points)
-    console.print(operating_points_table(points))
-    finish(f"operating points of generation {generation.number} in {catalogue}", points, json_file)
+        tuning = tune_generation(generation.ann, generation.exact, vectors, progress=progress)
+    generation.save_operating_points(tuning.points)
+    console.print(operating_points_table(tuning.points))
+    for note in tuning.notes:
+        console.print(f"note: {note}", highlight=False)
+    finish(f"operating points of generation {generation.number} in {catalogue}", tuning.points, json_file)
 
 
 @app.command()
@@ -302,13 +307,13 @@ def progress_bar(unit: str) -> Iterator[ProgressCallback]:
 
 
 def plain_progress(unit: str) -> ProgressCallback:
-    """Prints `unit done/total` when PLAIN_EVERY_S have passed, and at the end."""
-    last = time.monotonic()
+    """Prints `unit done/total` when PLAIN_EVERY_S have passed, and once at the end."""
+    printed, printed_at = -1, time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done >= total or time.monotonic() - last >= PLAIN_EVERY_S:
-            last = time.monotonic()
+        nonlocal printed, printed_at
+        if done != printed and (done >= total or time.monotonic() - printed_at >= PLAIN_EVERY_S):
+            printed, printed_at = done, time.monotonic()
             print(f"{unit} {done:,}/{total:,}", flush=True)
 
     return progress

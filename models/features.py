@@ -117,7 +117,7 @@ class Featurizer:
         ids = self.text_ids(text, self.spec.query_tokens)
         return QueryFeatures(
             token_ids=np.array([ids.tokens], dtype=np.int64),
-            trigram_ids=np.array([ids.trigrams], dtype=np.int64),
+            trigram_ids=np.array([ids.trigrams or [PAD]], dtype=np.int64),
             country_ids=np.array([self.country_id(country)], dtype=np.int64),
             truncated=ids.truncated,
         )
@@ -183,8 +183,8 @@ class Featurizer:
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Ragged rows as one (n, longest) int64 array, 0 behind each row's end."""
-    width = max(map(len, rows), default=0)
+    """Ragged rows as one (n, longest) int64 array, 0 behind each row's end; at least one column wide."""
+    width = max(1, *map(len, rows))
     padded = np.zeros((len(rows), width), dtype=np.int64)
     for at, row in enumerate(rows):
         padded[at, : len(row)] = row

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
 from structlog.typing import FilteringBoundLogger
 
@@ -22,6 +23,8 @@ from service.serving import Load, Serving, load_pipeline
 from service.settings import Settings, load_settings
 
 VERSION = "0.1.0"
+# FastAPI asks OpenTelemetry on every request whether somebody set it up; our metrics are Prometheus'.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
@@ -47,7 +50,9 @@ def create_app(
         counters.close()
         gc.unfreeze()
 
-    app = FastAPI(title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False, telemetry=NO_TELEMETRY
+    )
     app.state.serving = serving
     _add_routes(app, serving, counters, settings)
     app.add_middleware(RequestContextMiddleware, log=log, log_every=settings.access_log_every)

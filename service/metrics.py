@@ -5,53 +5,62 @@ supervisor makes fresh before it starts them; whichever worker is scraped sums t
 """
 
 import os
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from index.operating_points import EFFORTS
+from service.clock import STAGES, TOTAL
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
     50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 400e-6, 500e-6, 650e-6, 800e-6,
     1e-3, 1.25e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 25e-3, 50e-3,
 )  # fmt: skip
+FIRST, LATER = "first", "later"
 VECTOR = "vector"  # the mode of every search so far
 
 
 class Metrics:
-    """What one worker counts."""
+    """What one worker counts. Every series exists from the start, at zero: looking one up costs as much as counting."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._request_seconds = Histogram(
+        self._registry = registry = CollectorRegistry()
+        requests = Histogram(
             "q2s_request_seconds",
             "Time of an answered search, from pick-up to the answer's bytes",
             ["page", "effort", "mode"],
             buckets=BUCKETS,
-            registry=self._registry,
+            registry=registry,
         )
-        self._stage_seconds = Histogram(
-            "q2s_stage_seconds", "Time of one stage of a search", ["stage"], buckets=BUCKETS, registry=self._registry
+        stages = Histogram(
+            "q2s_stage_seconds", "Time of one stage of a search", ["stage"], buckets=BUCKETS, registry=registry
         )
-        self._effort = Counter(
-            "q2s_effort", "Answered searches by effort", ["effort", "degraded"], registry=self._registry
-        )
+        efforts = Counter("q2s_effort", "Answered searches by effort", ["effort", "degraded"], registry=registry)
+        self._requests = {
+            (page, effort): requests.labels(page, effort, VECTOR) for page in (FIRST, LATER) for effort in EFFORTS
+        }
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._efforts = {
+            (effort, degraded): efforts.labels(effort, str(degraded).lower())
+            for effort in EFFORTS
+            for degraded in (False, True)
+        }
         self._release = Gauge(
             "q2s_release_info",
             "The release and generation that answer, as labels; the value is 1",
             ["release", "generation", "engine"],
             multiprocess_mode="livemax",
-            registry=self._registry,
+            registry=registry,
         )
 
-    def searched(self, *, first_page: bool, effort: str, degraded: bool, stages_ns: dict[str, int]) -> None:
+    def searched(self, *, first_page: bool, effort: str, degraded: bool, stages_ns: Mapping[str, int]) -> None:
         """Count one answered search. `stages_ns` holds `total` and each stage."""
-        for stage, ns in stages_ns.items():
-            if stage == "total":
-                page = "first" if first_page else "later"
-                self._request_seconds.labels(page, effort, VECTOR).observe(ns / 1e9)
-            else:
-                self._stage_seconds.labels(stage).observe(ns / 1e9)
-        self._effort.labels(effort, "true" if degraded else "false").inc()
+        self._requests[FIRST if first_page else LATER, effort].observe(stages_ns[TOTAL] / 1e9)
+        for stage, histogram in self._stages.items():
+            histogram.observe(stages_ns[stage] / 1e9)
+        self._efforts[effort, degraded].inc()
 
     def serving(self, *, release: str, generation: int, engine: str) -> None:
         self._release.labels(release, str(generation), engine).set(1)

@@ -21,9 +21,9 @@ class Ragged:
         self._values = np.fromiter((value for row in rows for value in row), dtype=np.int32, count=self._starts[-1])
 
     def padded(self, rows: np.ndarray) -> np.ndarray:
-        """The given rows as (n, longest) int64, 0 behind each row's end."""
+        """The given rows as (n, longest) int64, 0 behind each row's end; at least one column wide."""
         lengths = self.lengths[rows]
-        at = np.arange(int(lengths.max(initial=0)))  # (longest,)
+        at = np.arange(int(lengths.max(initial=1)))  # (longest,)
         inside = at < lengths[:, None]  # (n, longest)
         padded = np.zeros(inside.shape, dtype=np.int64)
         padded[inside] = self._values[(self._starts[rows][:, None] + at)[inside]]

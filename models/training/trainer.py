@@ -35,7 +35,7 @@ def train(
     *,
     resume: bool = False,
     featurizer: Featurizer | None = None,
-    report: Reporter = lambda _done, _most, _evaluation: None,
+    report: Reporter | None = None,
 ) -> Run:
     """Train both towers on the dataset's pairs and return the run at its best validation ROC AUC.
 
@@ -64,11 +64,11 @@ def train(
     trainer = Trainer(
         out,
         config.train,
-        identity=_identity(config, dataset),
+        identity=run_identity(config, dataset),
         towers=build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary),
         batches=_pair_batches(split.train, documents, featurizer, config),
         validation=Validation(examples, documents=documents, featurizer=featurizer),
-        report=report,
+        report=report or (lambda _done, _most, _evaluation: None),
     )
     if resume:
         trainer.restore()
@@ -227,6 +227,6 @@ def _has_checkpoint(out: Path) -> bool:
     return (out / CHECKPOINT_FILE).exists()
 
 
-def _identity(config: RunConfig, dataset: Dataset) -> str:
+def run_identity(config: RunConfig, dataset: Dataset) -> str:
     """A resumed run must go on with the configuration and the data that it was started with."""
     return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()

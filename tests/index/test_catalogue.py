@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,19 +22,19 @@ SOFA = {"product_id": "sofa", "title": "Sofa", "created_at": datetime(2026, 1, 2
 
 
 @pytest.fixture
-def catalogue(tmp_path):
+def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     with Catalogue.create(tmp_path / "catalogue") as opened:
         yield opened
 
 
-def test_numbers_are_given_in_order_and_kept(catalogue):
+def test_numbers_are_given_in_order_and_kept(catalogue: Catalogue) -> None:
     """0, 1, ...; the same id gets the same number again, in any order."""
     assert [0, 1] == catalogue.put_products([LAMP, SOFA]).tolist()
     assert [1, 2, 0] == catalogue.put_products([SOFA, {"product_id": "bed"}, LAMP]).tolist()
     assert (3, 1, None) == (catalogue.count, catalogue.number_of("sofa"), catalogue.number_of("chair"))
 
 
-def test_the_sequence_counts_writes_that_changed_something(catalogue):
+def test_the_sequence_counts_writes_that_changed_something(catalogue: Catalogue) -> None:
     """Storing the same again is no write; a changed price is one."""
     catalogue.put_products([LAMP, SOFA])
     assert 2 == catalogue.sequence
@@ -45,7 +46,7 @@ def test_the_sequence_counts_writes_that_changed_something(catalogue):
     assert 3 == catalogue.sequence
 
 
-def test_a_product_comes_back_whole(catalogue):
+def test_a_product_comes_back_whole(catalogue: Catalogue) -> None:
     """All fields as given; null ones are left out; image vectors are arrays."""
     catalogue.put_products(
         [SOFA | {"image_vectors": [[0.5, 1.0], [2.0, 3.0]], "attributes": {"size": "L"}, "brand": None}]
@@ -59,7 +60,7 @@ def test_a_product_comes_back_whole(catalogue):
     assert catalogue.product("chair") is None
 
 
-def test_a_fragment_is_a_hit_without_its_braces(catalogue):
+def test_a_fragment_is_a_hit_without_its_braces(catalogue: Catalogue) -> None:
     """Valid JSON between braces, id first, null fields absent, text as it was."""
     numbers = catalogue.put_products([LAMP, SOFA])
 
@@ -70,7 +71,7 @@ def test_a_fragment_is_a_hit_without_its_braces(catalogue):
     assert b'"id":"lamp"' == catalogue.fragments([0])[0][:11]
 
 
-def test_a_number_without_a_product_is_an_error(catalogue):
+def test_a_number_without_a_product_is_an_error(catalogue: Catalogue) -> None:
     """An index and a catalogue that disagree must not answer silently."""
     catalogue.put_products([LAMP])
 
@@ -79,21 +80,21 @@ def test_a_number_without_a_product_is_an_error(catalogue):
 
 
 @pytest.mark.parametrize("product_id", ["", "x" * 129, "é" * 65, None, 7])
-def test_an_impossible_id_is_refused_and_nothing_is_stored(catalogue, product_id):
+def test_an_impossible_id_is_refused_and_nothing_is_stored(catalogue: Catalogue, product_id: object) -> None:
     """1 to 128 bytes of UTF-8; the rest of the batch is not stored either."""
     with pytest.raises(CatalogueError, match="1 to 128"):
         catalogue.put_products([LAMP, {"product_id": product_id}])
     assert 0 == catalogue.count
 
 
-def test_the_longest_id_fits(catalogue):
+def test_the_longest_id_fits(catalogue: Catalogue) -> None:
     """128 bytes."""
     catalogue.put_products([{"product_id": "é" * 64}])
 
     assert 0 == catalogue.number_of("é" * 64)
 
 
-def test_a_value_that_cannot_be_stored_names_its_product(catalogue):
+def test_a_value_that_cannot_be_stored_names_its_product(catalogue: Catalogue) -> None:
     """Not a traceback from deep inside."""
     with pytest.raises(CatalogueError, match="'lamp' cannot be stored"):
         catalogue.put_products([LAMP | {"extra": object()}])
@@ -103,7 +104,7 @@ values = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(al
 
 
 @given(st.dictionaries(st.text(), values, max_size=8))
-def test_records_keep_every_value(fields):
+def test_records_keep_every_value(fields: dict[str, object]) -> None:
     """Whatever the columns are called."""
     fields.pop("image_vectors", None)
     product = fields | {"product_id": "p", "title": "t"}
@@ -117,7 +118,7 @@ def test_records_keep_every_value(fields):
 # Vectors
 
 
-def test_vectors_come_back_in_number_order(catalogue):
+def test_vectors_come_back_in_number_order(catalogue: Catalogue) -> None:
     """Stored in any order and in batches, read in order in other batches."""
     vectors = product_vectors(5, dim=4)
     catalogue.put_products({"product_id": str(i)} for i in range(5))
@@ -130,7 +131,7 @@ def test_vectors_come_back_in_number_order(catalogue):
     np.testing.assert_array_equal(vectors[[0, 1, 3, 4]], np.concatenate([batch.vectors for batch in batches]))
 
 
-def test_an_interrupted_build_learns_what_is_missing(catalogue):
+def test_an_interrupted_build_learns_what_is_missing(catalogue: Catalogue) -> None:
     """Of all products, or of one batch."""
     catalogue.put_products({"product_id": str(i)} for i in range(5))
     assert [0, 1, 2, 3, 4] == catalogue.missing_vectors("r1").tolist()
@@ -142,7 +143,7 @@ def test_an_interrupted_build_learns_what_is_missing(catalogue):
     assert 2 == catalogue.vector_count("r1")
 
 
-def test_a_changed_product_needs_its_vector_anew(catalogue):
+def test_a_changed_product_needs_its_vector_anew(catalogue: Catalogue) -> None:
     """A vector belongs to the text it was made from; an unchanged product keeps it."""
     catalogue.put_products([LAMP, SOFA])
     for release in ("r1", "r2"):
@@ -153,7 +154,7 @@ def test_a_changed_product_needs_its_vector_anew(catalogue):
     assert [0] == catalogue.missing_vectors("r1").tolist() == catalogue.missing_vectors("r2").tolist()
 
 
-def test_releases_keep_their_vectors_apart(catalogue):
+def test_releases_keep_their_vectors_apart(catalogue: Catalogue) -> None:
     """Another release, another dimension; an unknown one has none."""
     catalogue.put_products([LAMP])
     catalogue.put_vectors("r1", [0], np.ones((1, 4), np.float32))
@@ -174,7 +175,7 @@ def test_releases_keep_their_vectors_apart(catalogue):
         (np.ones((1, 8)), "4-d vectors here; 8-d ones do not fit"),
     ],
 )
-def test_wrong_vectors_are_refused(catalogue, vectors, says):
+def test_wrong_vectors_are_refused(catalogue: Catalogue, vectors: np.ndarray, says: str) -> None:
     """Before they can spoil an index."""
     catalogue.put_products([LAMP, SOFA])
     catalogue.put_vectors("r1", [1], np.ones((1, 4), np.float32))
@@ -187,7 +188,7 @@ def test_wrong_vectors_are_refused(catalogue, vectors, says):
 # The files
 
 
-def test_a_reopened_catalogue_goes_on_where_it_was(tmp_path):
+def test_a_reopened_catalogue_goes_on_where_it_was(tmp_path: Path) -> None:
     """Numbers, sequence and key survive; `create` on what is there only opens it."""
     with Catalogue.create(tmp_path) as first:
         first.put_products([LAMP])
@@ -199,13 +200,13 @@ def test_a_reopened_catalogue_goes_on_where_it_was(tmp_path):
         assert (2, 2) == (third.count, third.sequence)
 
 
-def test_the_cursor_key_is_secret(catalogue):
+def test_the_cursor_key_is_secret(catalogue: Catalogue) -> None:
     """32 random bytes that only the owner reads."""
     assert 32 == len(catalogue.cursor_key())
     assert 0o600 == (catalogue.path / KEY_FILE).stat().st_mode & 0o777
 
 
-def test_a_missing_cursor_key_is_said(catalogue):
+def test_a_missing_cursor_key_is_said(catalogue: Catalogue) -> None:
     """Cursors cannot be signed without it."""
     (catalogue.path / KEY_FILE).unlink()
 
@@ -213,7 +214,7 @@ def test_a_missing_cursor_key_is_said(catalogue):
         catalogue.cursor_key()
 
 
-def test_a_full_map_grows(tmp_path):
+def test_a_full_map_grows(tmp_path: Path) -> None:
     """A megabyte of products into a map of 128 kB: nothing is lost, nothing is stored twice."""
     products = [{"product_id": f"p{i}", "title": "x" * 1_000} for i in range(1_000)]
     with Catalogue.create(tmp_path, map_size=1 << 17) as catalogue:
@@ -224,14 +225,14 @@ def test_a_full_map_grows(tmp_path):
         assert "x" * 1_000 == catalogue.product("p999")["title"]
 
 
-def test_there_must_be_a_catalogue(tmp_path):
+def test_there_must_be_a_catalogue(tmp_path: Path) -> None:
     """The message says where and what to run."""
     with pytest.raises(CatalogueError, match=r"there is no catalogue at .*; run `que2search build`"):
         Catalogue.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_foreign_file_is_refused(tmp_path):
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     """Not LMDB."""
     (tmp_path / STORE_FILE).write_bytes(b"x" * 10_000)
 
@@ -239,7 +240,7 @@ def test_a_foreign_file_is_refused(tmp_path):
         Catalogue.open(tmp_path)
 
 
-def test_a_truncated_store_is_refused(tmp_path):
+def test_a_truncated_store_is_refused(tmp_path: Path) -> None:
     """Reading on would kill the process with SIGBUS."""
     with small_catalogue(tmp_path, product_vectors(200)):
         pass
@@ -249,7 +250,7 @@ def test_a_truncated_store_is_refused(tmp_path):
         Catalogue.open(tmp_path)
 
 
-def test_another_format_is_refused(tmp_path):
+def test_another_format_is_refused(tmp_path: Path) -> None:
     """A catalogue of a later version is not misread."""
     with Catalogue.create(tmp_path) as catalogue:
         meta = catalogue._store.table("meta")
@@ -259,7 +260,7 @@ def test_another_format_is_refused(tmp_path):
         Catalogue.open(tmp_path)
 
 
-def test_one_process_opens_it_once(catalogue):
+def test_one_process_opens_it_once(catalogue: Catalogue) -> None:
     """LMDB's rule, said as ours."""
     with pytest.raises(CatalogueError, match="already open"):
         Catalogue.open(catalogue.path)
@@ -270,7 +271,7 @@ def _titles_seen_elsewhere(path: Path, numbers: list[int], answer: "multiprocess
         answer.put(catalogue.fragments(numbers))
 
 
-def test_another_process_reads_while_one_writes(tmp_path):
+def test_another_process_reads_while_one_writes(tmp_path: Path) -> None:
     """A reader sees what was committed, while the writer has it open."""
     spawn = multiprocessing.get_context("spawn")
     answer = spawn.Queue()

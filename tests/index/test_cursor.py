@@ -24,7 +24,7 @@ cursors = st.builds(
 
 
 @given(cursors)
-def test_a_cursor_comes_back_as_it_was(cursor):
+def test_a_cursor_comes_back_as_it_was(cursor: Cursor) -> None:
     """Encoded and decoded; the text needs no escaping in a URL."""
     text = CODEC.encode(cursor)
 
@@ -32,7 +32,7 @@ def test_a_cursor_comes_back_as_it_was(cursor):
     assert text.replace("-", "").replace("_", "").isalnum()
 
 
-def test_the_largest_cursor_fits():
+def test_the_largest_cursor_fits() -> None:
     """100 products on page 1 and a release name of 128 bytes: below 4 kB."""
     largest = CURSOR._replace(release="r" * 128, shown=tuple(range(2**32 - 100, 2**32)))
 
@@ -40,14 +40,14 @@ def test_the_largest_cursor_fits():
 
 
 @pytest.mark.parametrize("changes", [{"release": "r" * 129}, {"shown": tuple(range(101))}])
-def test_what_does_not_fit_is_refused(changes):
+def test_what_does_not_fit_is_refused(changes: dict[str, object]) -> None:
     """Rather than written and not read."""
     with pytest.raises(CursorError, match="at most"):
         CODEC.encode(CURSOR._replace(**changes))
 
 
 @given(st.data())
-def test_any_changed_character_is_noticed(data):
+def test_any_changed_character_is_noticed(data: st.DataObject) -> None:
     """The signature covers everything, the spelling too."""
     text = CODEC.encode(CURSOR)
     at = data.draw(st.integers(0, len(text) - 1))
@@ -58,44 +58,44 @@ def test_any_changed_character_is_noticed(data):
 
 
 @given(st.text(max_size=200))
-def test_no_text_of_others_is_accepted(text):
+def test_no_text_of_others_is_accepted(text: str) -> None:
     """Whatever arrives, the answer is CursorError."""
     with pytest.raises(CursorError):
         CODEC.decode(text)
 
 
 @pytest.mark.parametrize("text", ["", "A", "AAAA", "A" * 10_000, "é", base64.urlsafe_b64encode(b"\0" * 60).decode()])
-def test_short_long_and_foreign_texts_are_refused(text):
+def test_short_long_and_foreign_texts_are_refused(text: str) -> None:
     """Without touching anything inside them."""
     with pytest.raises(CursorError, match="altered or is not of this catalogue"):
         CODEC.decode(text)
 
 
-def test_another_key_is_another_catalogue():
+def test_another_key_is_another_catalogue() -> None:
     """A cursor signed elsewhere means nothing here."""
     with pytest.raises(CursorError, match="not of this catalogue"):
         CursorCodec(b"x" * 32).decode(CODEC.encode(CURSOR))
 
 
-def test_a_cursor_of_another_request_is_refused():
+def test_a_cursor_of_another_request_is_refused() -> None:
     """The product numbers it hides belong to another list."""
     with pytest.raises(CursorError, match="another query") as caught:
         CURSOR.check(release="r1", digest=b"e" * 16)
     assert not isinstance(caught.value, CursorGone)
 
 
-def test_a_cursor_of_another_release_is_gone():
+def test_a_cursor_of_another_release_is_gone() -> None:
     """Not wrong, but no longer possible: the caller starts again."""
     with pytest.raises(CursorGone, match="'r1', now 'r2'"):
         CURSOR.check(release="r2", digest=b"d" * 16)
 
 
-def test_its_own_request_passes():
+def test_its_own_request_passes() -> None:
     """Nothing raised."""
     CURSOR.check(release="r1", digest=b"d" * 16)
 
 
-def test_a_digest_stands_for_the_values_not_their_order():
+def test_a_digest_stands_for_the_values_not_their_order() -> None:
     """Equal fields, equal digest; any other value, another."""
     digest = request_digest({"q": "red dress", "min_score": None})
 

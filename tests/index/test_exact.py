@@ -8,7 +8,7 @@ from index.exact import ExactIndex, best_rows
 from tests.helpers import product_vectors
 
 
-def test_it_returns_the_highest_inner_products():
+def test_it_returns_the_highest_inner_products() -> None:
     """(2, 1) against three vectors: 2, 1 and 3."""
     exact = ExactIndex(np.array([[1, 0], [0, 1], [1, 1]], np.float32))
 
@@ -18,7 +18,7 @@ def test_it_returns_the_highest_inner_products():
     assert [[3.0, 2.0]] == hits.scores.tolist()
 
 
-def test_equal_scores_keep_the_smallest_numbers():
+def test_equal_scores_keep_the_smallest_numbers() -> None:
     """Four equal vectors, two places: numbers 10 and 20."""
     exact = ExactIndex(np.ones((4, 2), np.float32), numbers=np.array([10, 20, 30, 40]))
 
@@ -27,7 +27,7 @@ def test_equal_scores_keep_the_smallest_numbers():
     assert [[10, 20]] == hits.numbers.tolist()
 
 
-def test_vectors_at_an_odd_address_are_read_in_place():
+def test_vectors_at_an_odd_address_are_read_in_place() -> None:
     """Inside an index file a vector may start at any byte."""
     vectors = product_vectors(100)
     shifted = np.frombuffer(b"\0" + vectors.tobytes(), np.float32, offset=1).reshape(vectors.shape)
@@ -40,7 +40,7 @@ def test_vectors_at_an_odd_address_are_read_in_place():
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(1, 40))
-def test_best_rows_are_the_head_of_a_full_sort(scores, k):
+def test_best_rows_are_the_head_of_a_full_sort(scores: list[int], k: int) -> None:
     """Ties and all."""
     expected = sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:k]
 

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +21,13 @@ DIM = 32
 
 
 @pytest.fixture
-def catalogue(tmp_path):
+def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     with small_catalogue(tmp_path / "catalogue", product_vectors(300, dim=DIM)) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("factory", [None, "IVF8,PQ8x4fsr,RFlat", "PCA24,IVF8,PQ8x4"])
-def test_a_built_generation_searches(catalogue, factory):
+def test_a_built_generation_searches(catalogue: Catalogue, factory: str) -> None:
     """At full effort it finds the nearest; `exact` agrees with brute force over the catalogue, whatever the index keeps."""
     build_generation(catalogue, release="r1", factory=factory)
     generation = open_current(catalogue.path)
@@ -40,7 +42,7 @@ def test_a_built_generation_searches(catalogue, factory):
     assert np.isin(expected.numbers[:, 0], found).all()
 
 
-def test_the_manifest_says_what_was_built(catalogue):
+def test_the_manifest_says_what_was_built(catalogue: Catalogue) -> None:
     """Enough to know whether it still fits the catalogue and the release."""
     build_generation(catalogue, release="r1", factory="IVF8,Flat")
     manifest = open_current(catalogue.path).manifest
@@ -52,7 +54,7 @@ def test_the_manifest_says_what_was_built(catalogue):
     assert {"index.faiss", "numbers.npy"} <= manifest.files.keys()
 
 
-def test_rows_map_to_product_numbers(catalogue):
+def test_rows_map_to_product_numbers(catalogue: Catalogue) -> None:
     """A product without a vector leaves a gap: the rows after it carry their own numbers."""
     catalogue.put_products([{"product_id": "p100", "title": "changed, so its vector is gone"}])
     build_generation(catalogue, release="r1")
@@ -65,7 +67,7 @@ def test_rows_map_to_product_numbers(catalogue):
     assert [99, 101, 299] == found.numbers[:, 0].tolist()
 
 
-def test_the_next_build_becomes_current(catalogue):
+def test_the_next_build_becomes_current(catalogue: Catalogue) -> None:
     """Numbers rise, the previous generation stays."""
     assert 1 == build_generation(catalogue, release="r1")
     assert 2 == build_generation(catalogue, release="r1")
@@ -74,19 +76,22 @@ def test_the_next_build_becomes_current(catalogue):
     assert (catalogue.path / "generations" / "1").is_dir()
 
 
-def test_a_failed_build_changes_nothing(catalogue):
+def test_a_failed_build_changes_nothing(catalogue: Catalogue) -> None:
     """The current generation stays, no half-written folder is left, and the number is free again."""
     build_generation(catalogue, release="r1")
 
-    with pytest.raises(RuntimeError, match="power cut"), new_generation(catalogue.path) as folder:
+    def write_half(folder: Path) -> None:
         (folder / "index.faiss").write_bytes(b"half")
         raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"), new_generation(catalogue.path) as folder:
+        write_half(folder)
 
     assert 1 == current_number(catalogue.path)
     assert ["1"] == [path.name for path in (catalogue.path / "generations").iterdir()]
 
 
-def test_leftovers_of_a_crash_are_removed(catalogue):
+def test_leftovers_of_a_crash_are_removed(catalogue: Catalogue) -> None:
     """A `.tmp` folder is nobody's; a finished one that never became current keeps its number."""
     (catalogue.path / "generations" / "4.tmp").mkdir(parents=True)
     (catalogue.path / "generations" / "7").mkdir()
@@ -95,7 +100,7 @@ def test_leftovers_of_a_crash_are_removed(catalogue):
     assert not (catalogue.path / "generations" / "4.tmp").exists()
 
 
-def test_a_fresh_generation_has_default_efforts(catalogue):
+def test_a_fresh_generation_has_default_efforts(catalogue: Catalogue) -> None:
     """Until tuned; tuned points replace them for whoever opens it next."""
     build_generation(catalogue, release="r1", factory="IVF8,Flat")
     generation = open_current(catalogue.path)
@@ -110,7 +115,7 @@ def test_a_fresh_generation_has_default_efforts(catalogue):
 @pytest.mark.parametrize(
     "name", ["index.faiss", "numbers.npy", "vectors.f32", "manifest.json", "operating_points.json"]
 )
-def test_one_changed_byte_is_noticed(catalogue, name):
+def test_one_changed_byte_is_noticed(catalogue: Catalogue, name: str) -> None:
     """In any file; the message names it and the remedy."""
     build_generation(catalogue, release="r1", factory="PCA24,IVF8,Flat")
     path = catalogue.path / "generations" / "1" / name
@@ -126,7 +131,7 @@ def test_one_changed_byte_is_noticed(catalogue, name):
     "name", ["index.faiss", "numbers.npy", "vectors.f32", "manifest.json", "operating_points.json"]
 )
 @pytest.mark.parametrize("verify", [True, False])
-def test_a_missing_file_is_named(catalogue, name, verify):
+def test_a_missing_file_is_named(catalogue: Catalogue, name: str, verify: bool) -> None:
     """Even when the checksums are taken on trust."""
     build_generation(catalogue, release="r1", factory="PCA24,IVF8,Flat")
     (catalogue.path / "generations" / "1" / name).unlink()
@@ -135,7 +140,7 @@ def test_a_missing_file_is_named(catalogue, name, verify):
         open_current(catalogue.path, verify=verify)
 
 
-def test_a_truncated_index_is_noticed(catalogue):
+def test_a_truncated_index_is_noticed(catalogue: Catalogue) -> None:
     """With checksums, and without them by Faiss itself."""
     build_generation(catalogue, release="r1")
     path = catalogue.path / "generations" / "1" / "index.faiss"
@@ -147,14 +152,14 @@ def test_a_truncated_index_is_noticed(catalogue):
         open_current(catalogue.path, verify=False)
 
 
-def test_without_a_build_there_is_nothing_to_open(catalogue):
+def test_without_a_build_there_is_nothing_to_open(catalogue: Catalogue) -> None:
     """The message says what to run."""
     with pytest.raises(IndexFileError, match="no index was built .* run `que2search build`"):
         open_current(catalogue.path)
 
 
 @pytest.mark.parametrize("content", ["", "two", "99\n"])
-def test_a_spoilt_current_file_is_refused(catalogue, content):
+def test_a_spoilt_current_file_is_refused(catalogue: Catalogue, content: str) -> None:
     """No number, or the number of a generation that is not there."""
     build_generation(catalogue, release="r1")
     (catalogue.path / "CURRENT").write_text(content)
@@ -163,20 +168,20 @@ def test_a_spoilt_current_file_is_refused(catalogue, content):
         open_current(catalogue.path)
 
 
-def test_a_release_without_vectors_cannot_be_built(catalogue):
+def test_a_release_without_vectors_cannot_be_built(catalogue: Catalogue) -> None:
     """Named, with what to do first."""
     with pytest.raises(SpecError, match="no vectors of release 'other'; embed"):
         build_generation(catalogue, release="other")
     assert not (catalogue.path / "generations").exists()
 
 
-def test_a_factory_that_does_not_fit_is_refused_before_work(catalogue):
+def test_a_factory_that_does_not_fit_is_refused_before_work(catalogue: Catalogue) -> None:
     """300 vectors are too few for 1,024 lists."""
     with pytest.raises(SpecError, match="asks for 1024 lists"):
         build_generation(catalogue, release="r1", factory="IVF1024,PQ8")
 
 
-def test_progress_ends_at_its_total(catalogue):
+def test_progress_ends_at_its_total(catalogue: Catalogue) -> None:
     """Training and adding: 300 vectors each."""
     seen: list[tuple[int, int]] = []
 
@@ -187,7 +192,7 @@ def test_progress_ends_at_its_total(catalogue):
     assert [(300, 600), (600, 600)] == seen
 
 
-def test_the_sample_is_drawn_over_all_batches():
+def test_the_sample_is_drawn_over_all_batches() -> None:
     """Ten of a hundred rows in batches of 30: the same ten for the same seed, in order, each once."""
     vectors = np.arange(100, dtype=np.float32).reshape(100, 1)
     batches = [VectorBatch(np.arange(i, min(i + 30, 100)), vectors[i : i + 30]) for i in range(0, 100, 30)]
@@ -201,18 +206,18 @@ def test_the_sample_is_drawn_over_all_batches():
     assert vectors.tolist() == sample(batches, count=100, size=100).tolist()
 
 
-def test_a_million_vectors_train_on_a_quarter():
+def test_a_million_vectors_train_on_a_quarter() -> None:
     """64 for each of 4,096 lists; a small catalogue trains on all it has."""
     assert 262_144 == training_points(choose_spec(count=1_000_000, dim=128))
     assert 20_000 == training_points(choose_spec(count=20_000, dim=128))
 
 
-def _search_elsewhere(path, queries, answer) -> None:
+def _search_elsewhere(path: Path, queries: np.ndarray, answer: "multiprocessing.Queue[list[list[int]]]") -> None:
     generation = open_current(path, verify=False)
     answer.put(generation.search(queries, generation.operating_points["low"]).numbers.tolist())
 
 
-def test_processes_share_one_generation(catalogue):
+def test_processes_share_one_generation(catalogue: Catalogue) -> None:
     """Two processes map the same files and answer the same."""
     build_generation(catalogue, release="r1", factory="IVF8,PQ8x4fsr,RFlat")
     generation = open_current(catalogue.path)
@@ -228,7 +233,7 @@ def test_processes_share_one_generation(catalogue):
     assert generation.search(queries, generation.operating_points["low"]).numbers.tolist() == found
 
 
-def test_the_catalogue_may_stay_open_for_reading(catalogue):
+def test_the_catalogue_may_stay_open_for_reading(catalogue: Catalogue) -> None:
     """Building needs no writing to the store: a read-only catalogue will do."""
     path = catalogue.path
     catalogue.close()

@@ -1,6 +1,7 @@
 """The named efforts: their defaults and their file."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from index.operating_points import EFFORTS, MAX_DEPTH, MAX_SIZE, OperatingPoints
 
 
 @pytest.mark.parametrize("nlist", [1, 2, 128, 512, 4096])
-def test_untuned_efforts_rise(nlist):
+def test_untuned_efforts_rise(nlist: int | None) -> None:
     """No effort costs less than the one before it; with room for it, each probes more lists."""
     points = OperatingPoints.default(nlist=nlist)
     nprobes = [points[effort].nprobe for effort in EFFORTS[:-1]]
@@ -20,7 +21,7 @@ def test_untuned_efforts_rise(nlist):
     assert nlist < 4 or len(set(nprobes)) == 4
 
 
-def test_untuned_low_and_high_of_a_million():
+def test_untuned_low_and_high_of_a_million() -> None:
     """4,096 lists: low probes a 64th, high an 8th."""
     points = OperatingPoints.default(nlist=4096)
 
@@ -29,7 +30,7 @@ def test_untuned_low_and_high_of_a_million():
 
 
 @pytest.mark.parametrize("nlist", [None, 512])
-def test_every_list_is_long_enough_for_its_pages(nlist):
+def test_every_list_is_long_enough_for_its_pages(nlist: int | None) -> None:
     """Any list fills the largest page; those of later pages reach the depth limit."""
     points = OperatingPoints.default(nlist=nlist)
 
@@ -37,7 +38,7 @@ def test_every_list_is_long_enough_for_its_pages(nlist):
     assert points["high"].candidates == points["exact"].candidates == MAX_DEPTH
 
 
-def test_without_lists_there_is_no_nprobe():
+def test_without_lists_there_is_no_nprobe() -> None:
     """A flat index has none at any effort, and `exact` never has."""
     flat = OperatingPoints.default(nlist=None)
 
@@ -45,7 +46,7 @@ def test_without_lists_there_is_no_nprobe():
     assert OperatingPoints.default(nlist=512)["exact"].nprobe is None
 
 
-def test_points_survive_their_file(tmp_path):
+def test_points_survive_their_file(tmp_path: Path) -> None:
     """Saved and loaded, with the tuning they came from."""
     points = OperatingPoints(OperatingPoints.default(nlist=64).points, {"notes": ["none"]})
     points.save(tmp_path / "points.json")
@@ -53,7 +54,7 @@ def test_points_survive_their_file(tmp_path):
     assert points == OperatingPoints.load(tmp_path / "points.json")
 
 
-def test_an_altered_file_is_refused(tmp_path):
+def test_an_altered_file_is_refused(tmp_path: Path) -> None:
     """One digit changed: the file carries its own checksum."""
     path = tmp_path / "points.json"
     OperatingPoints.default(nlist=64).save(path)
@@ -64,7 +65,7 @@ def test_an_altered_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null", '{"format": 1}', "\x00"])
-def test_rubbish_is_refused(tmp_path, content):
+def test_rubbish_is_refused(tmp_path: Path, content: str) -> None:
     """Whatever the bytes, the error names the file."""
     path = tmp_path / "points.json"
     path.write_text(content)
@@ -73,7 +74,7 @@ def test_rubbish_is_refused(tmp_path, content):
         OperatingPoints.load(path)
 
 
-def test_saving_leaves_only_the_file(tmp_path):
+def test_saving_leaves_only_the_file(tmp_path: Path) -> None:
     """It is written beside and renamed; what is left is whole JSON."""
     OperatingPoints.default(nlist=64).save(tmp_path / "points.json")
 

@@ -36,7 +36,7 @@ page_sizes = st.integers(1, 12)
 
 
 @given(numbers, numbers, st.lists(page_sizes, min_size=1, max_size=8))
-def test_following_cursors_shows_every_product_once(first, later, sizes):
+def test_following_cursors_shows_every_product_once(first: list[int], later: list[int], sizes: list[int]) -> None:
     """Whatever the two lists and however the size changes on the way."""
     pages = walk(as_list(first), as_list(later), sizes, same_list=False, total=61)
 
@@ -44,7 +44,7 @@ def test_following_cursors_shows_every_product_once(first, later, sizes):
 
 
 @given(numbers, st.lists(page_sizes, min_size=1, max_size=8))
-def test_one_list_is_simply_cut_into_pages(the_list, sizes):
+def test_one_list_is_simply_cut_into_pages(the_list: list[int], sizes: list[int]) -> None:
     """A named effort serves all pages: their union is its list, and the last page is never empty."""
     pages = walk(as_list(the_list), as_list(the_list), sizes, same_list=True, total=61)
 
@@ -53,7 +53,9 @@ def test_one_list_is_simply_cut_into_pages(the_list, sizes):
 
 
 @given(numbers, numbers, page_sizes, st.integers(2, 50))
-def test_a_page_by_number_is_the_page_the_cursors_lead_to(first, later, size, page):
+def test_a_page_by_number_is_the_page_the_cursors_lead_to(
+    first: list[int], later: list[int], size: int, page: int
+) -> None:
     """Same size, same page; beyond the last there is nothing, and no cursor."""
     followed = walk(as_list(first), as_list(later), [size], same_list=False, total=61)
 
@@ -70,7 +72,7 @@ def test_a_page_by_number_is_the_page_the_cursors_lead_to(first, later, size, pa
 
 
 @given(st.data(), st.integers(1, MAX_SIZE), st.lists(st.integers(1, MAX_SIZE), min_size=1, max_size=4))
-def test_pages_end_at_the_depth_limit(data, size, later_sizes):
+def test_pages_end_at_the_depth_limit(data: st.DataObject, size: int, later_sizes: list[int]) -> None:
     """Lists of 1,200: exactly 1,000 are shown, page 1 among them."""
     shuffle = np.random.default_rng(data.draw(st.integers(0, 99))).permutation
     first, later = shuffle(1_200).tolist(), shuffle(1_200).tolist()
@@ -82,19 +84,19 @@ def test_pages_end_at_the_depth_limit(data, size, later_sizes):
     assert definition(first, later, size) == shown
 
 
-def test_scores_stay_with_their_products():
+def test_scores_stay_with_their_products() -> None:
     """Page 2 of 9, 8, 7 against 9, 5, 8, 7: it holds 5 with the second score of its list."""
     page = later_page(as_list([9, 5, 8, 7]), shown=np.array([9, 8]), position=0, size=1)
 
     assert ([5], [-1.0], 1) == (page.numbers.tolist(), page.scores.tolist(), page.next_position)
 
 
-def test_a_catalogue_shown_whole_has_no_second_page():
+def test_a_catalogue_shown_whole_has_no_second_page() -> None:
     """Three products, three shown: nothing can follow, whatever effort would look."""
     assert first_page(as_list([1, 2, 3]), size=10, same_list=False, total=3).next_position is None
 
 
-def test_a_short_first_list_may_still_be_continued():
+def test_a_short_first_list_may_still_be_continued() -> None:
     """The later effort may find what the first did not; if it does not, the walk ends on an empty page."""
     page = first_page(as_list([1, 2]), size=10, same_list=False, total=3)
     assert 0 == page.next_position
@@ -103,7 +105,7 @@ def test_a_short_first_list_may_still_be_continued():
     assert ([], None) == (end.numbers.tolist(), end.next_position)
 
 
-def test_a_page_that_ends_exactly_at_the_end_is_the_last():
+def test_a_page_that_ends_exactly_at_the_end_is_the_last() -> None:
     """Four left, pages of two: after the second there is no cursor to an empty page."""
     later = as_list([1, 2, 3, 4])
 
@@ -111,7 +113,7 @@ def test_a_page_that_ends_exactly_at_the_end_is_the_last():
     assert later_page(later, shown=np.array([], int), position=2, size=2).next_position is None
 
 
-def test_the_radius_and_empty_places_cut_the_tail():
+def test_the_radius_and_empty_places_cut_the_tail() -> None:
     """Of 3, 1, 2 and a place left empty, a radius of 0.5 keeps two."""
     hits = Hits(np.array([[3, 1, 2, -1]]), np.array([[0.9, 0.5, 0.4, -np.inf]], np.float32))
 

@@ -18,19 +18,19 @@ from index.spec import choose_spec, spec_from_factory
         (10_000_000, "IVF16384,PQ32x4fsr,RFlat"),  # 12649
     ],
 )
-def test_the_index_fits_the_number_of_vectors(count, factory):
+def test_the_index_fits_the_number_of_vectors(count: int, factory: str) -> None:
     """Flat below 5,000; above, about 4 sqrt(n) lists, a power of two with 39 or more vectors per list."""
     assert factory == choose_spec(count=count, dim=128).factory
 
 
-def test_the_spec_knows_its_lists():
+def test_the_spec_knows_its_lists() -> None:
     """nlist is what nprobe is limited by; a flat index has none."""
     assert 512 == choose_spec(count=20_000, dim=128).nlist
     assert choose_spec(count=100, dim=128).nlist is None
 
 
 @pytest.mark.parametrize("factory", ["OPQ32,IVF1024,PQ32", "IVF256,PQ16x4fs,Refine(SQ8)", "PCA64,IVF64,Flat", "Flat"])
-def test_any_index_with_tunable_effort_is_accepted(factory):
+def test_any_index_with_tunable_effort_is_accepted(factory: str) -> None:
     """A named factory is taken as it stands."""
     spec = spec_from_factory(factory, count=20_000, dim=128)
 
@@ -53,13 +53,13 @@ def test_any_index_with_tunable_effort_is_accepted(factory):
         ("Flat", 0, "0 vectors"),
     ],
 )
-def test_an_impossible_index_is_refused_with_its_reason(factory, count, says):
+def test_an_impossible_index_is_refused_with_its_reason(factory: str, count: int, says: str) -> None:
     """The message names the value and what would do."""
     with pytest.raises(SpecError, match=says):
         spec_from_factory(factory, count=count, dim=128)
 
 
-def test_a_dimension_that_pq_cannot_divide_is_refused():
+def test_a_dimension_that_pq_cannot_divide_is_refused() -> None:
     """4 floats per sub-vector, so the dimension must be a multiple of 4."""
     with pytest.raises(SpecError, match="dim=126 is not divisible by 4"):
         choose_spec(count=10_000, dim=126)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from index.ann import Hits
+from index.ann import FaissIndex, Hits
 from index.errors import TuneError
 from index.exact import ExactIndex
 from index.operating_points import EFFORTS, MAX_DEPTH, MAX_SIZE, OperatingPoints
-from index.tune import Measured, ann_recall, choose, nearest, nprobe_grid, pareto_set, tune
+from index.tune import Measured, Tuning, ann_recall, choose, nearest, nprobe_grid, pareto_set, tune
 from tests.helpers import faiss_index, product_vectors, query_vectors
 
 DIM = 32
@@ -33,7 +33,7 @@ GRID = [
 ]  # fmt: skip
 
 
-def test_each_effort_is_the_cheapest_that_reaches_its_target():
+def test_each_effort_is_the_cheapest_that_reaches_its_target() -> None:
     """0.80, 0.95, 0.97 and 0.99 of the grid above; `balanced` takes 64 lists as 8,000 codes beat 1,000 re-scored."""
     chosen, notes = choose(GRID, low_target=0.95, high_target=0.99)
 
@@ -44,7 +44,7 @@ def test_each_effort_is_the_cheapest_that_reaches_its_target():
     assert (64, 1000) == (chosen["high"].nprobe, chosen["high"].candidates)
 
 
-def test_high_is_raised_above_low():
+def test_high_is_raised_above_low() -> None:
     """Equal targets make both want 16 lists; later pages then get the next more."""
     chosen, notes = choose(GRID, low_target=0.96, high_target=0.96)
 
@@ -52,7 +52,7 @@ def test_high_is_raised_above_low():
     assert (16, 64) == (chosen["low"].nprobe, chosen["high"].nprobe)
 
 
-def test_low_is_lowered_where_the_grid_ends():
+def test_low_is_lowered_where_the_grid_ends() -> None:
     """Both want all lists: low steps down and the result says so."""
     grid = [cell(1, 100, 0.5), cell(1, 1000, 0.5), cell(2, 100, 0.96), cell(2, 1000, 0.99)]
 
@@ -62,7 +62,7 @@ def test_low_is_lowered_where_the_grid_ends():
     assert "low was lowered to nprobe 1 (ann_recall@10 0.500)" in notes[0]
 
 
-def test_a_single_list_leaves_no_choice():
+def test_a_single_list_leaves_no_choice() -> None:
     """nlist 1: low equals high, and the result says so."""
     chosen, notes = choose([cell(1, 100, 1.0), cell(1, 1000, 1.0)], low_target=0.95, high_target=0.99)
 
@@ -70,7 +70,7 @@ def test_a_single_list_leaves_no_choice():
     assert "the only choice" in notes[0]
 
 
-def test_a_target_out_of_reach_is_said():
+def test_a_target_out_of_reach_is_said() -> None:
     """The best there is, taken at its cheapest."""
     grid = [cell(1, 100, 0.3), cell(1, 1000, 0.3), cell(8, 100, 0.5), cell(8, 1000, 0.5), cell(9, 1000, 0.5)]
 
@@ -84,7 +84,7 @@ def test_a_target_out_of_reach_is_said():
     assert "the best is 0.500" in notes[0]
 
 
-def test_without_lists_efforts_differ_only_in_candidates():
+def test_without_lists_efforts_differ_only_in_candidates() -> None:
     """A flat index finds everything; high still lists to the depth limit."""
     chosen, notes = choose([cell(None, 100, 1.0), cell(None, 1000, 1.0)], low_target=0.95, high_target=0.99)
 
@@ -92,7 +92,7 @@ def test_without_lists_efforts_differ_only_in_candidates():
     assert [100, 100, 100, 1000] == [chosen[effort].candidates for effort in EFFORTS[:-1]]
 
 
-def test_nothing_in_the_pareto_set_is_beaten():
+def test_nothing_in_the_pareto_set_is_beaten() -> None:
     """Each of its cells finds more than every cell that costs no more."""
     pareto = pareto_set(GRID)
 
@@ -106,14 +106,14 @@ def test_nothing_in_the_pareto_set_is_beaten():
     assert all(any(k.cost <= b.cost and k.ann_recall_at_10 >= b.ann_recall_at_10 for k in pareto) for b in beaten)
 
 
-def test_nprobe_takes_two_steps_per_doubling():
+def test_nprobe_takes_two_steps_per_doubling() -> None:
     """And ends at nlist, whatever that is."""
     assert [1, 2, 3, 4, 6, 8, 12, 16, 20] == nprobe_grid(20)
     assert [1] == nprobe_grid(1)
     assert [None] == nprobe_grid(None)
 
 
-def test_ties_with_the_tenth_nearest_count_as_found():
+def test_ties_with_the_tenth_nearest_count_as_found() -> None:
     """Twelve equal products: any ten of them are the nearest ten."""
     exact = ExactIndex(np.ones((12, 2), np.float32))
     relevant = nearest(exact, np.ones((1, 2), np.float32))[0]
@@ -122,7 +122,7 @@ def test_ties_with_the_tenth_nearest_count_as_found():
     assert 0.1 == ann_recall(np.array([11, -1, -1]), relevant)
 
 
-def test_a_small_catalogue_has_fewer_than_ten_nearest():
+def test_a_small_catalogue_has_fewer_than_ten_nearest() -> None:
     """Three products, all found: 1."""
     exact = ExactIndex(np.eye(3, dtype=np.float32))
 
@@ -130,21 +130,21 @@ def test_a_small_catalogue_has_fewer_than_ten_nearest():
 
 
 @pytest.fixture(scope="module")
-def vectors():
+def vectors() -> np.ndarray:
     return product_vectors(6_000, dim=DIM)
 
 
 @pytest.fixture(scope="module")
-def ann(vectors):
+def ann(vectors: np.ndarray) -> FaissIndex:
     return faiss_index("IVF64,PQ8x4fsr,RFlat", vectors)
 
 
 @pytest.fixture(scope="module")
-def tuning(ann, vectors):
+def tuning(ann: FaissIndex, vectors: np.ndarray) -> Tuning:
     return tune(ann, ExactIndex(vectors), query_vectors(60, dim=DIM))
 
 
-def test_tuned_points_reach_their_targets(tuning):
+def test_tuned_points_reach_their_targets(tuning: Tuning) -> None:
     """On the queries it was tuned on, low finds 0.95 and high 0.99 of the exact nearest, in strictly more lists."""
     points = tuning.points
 
@@ -157,7 +157,7 @@ def test_tuned_points_reach_their_targets(tuning):
     assert points["low"].candidates >= MAX_SIZE
 
 
-def test_a_reported_recall_can_be_repeated(tuning, ann, vectors):
+def test_a_reported_recall_can_be_repeated(tuning: Tuning, ann: FaissIndex, vectors: np.ndarray) -> None:
     """Recounted with sets on the same queries, it is the same figure."""
     queries = query_vectors(60, dim=DIM)
     low = tuning.points["low"]
@@ -169,7 +169,7 @@ def test_a_reported_recall_can_be_repeated(tuning, ann, vectors):
     assert low.ann_recall_at_10 == pytest.approx(np.mean(shares), abs=2e-3)
 
 
-def test_the_result_says_how_it_was_measured(tuning, tmp_path):
+def test_the_result_says_how_it_was_measured(tuning: Tuning, tmp_path: Path) -> None:
     """Conditions, grid and Pareto set go into the file with the points."""
     tuning.points.save(tmp_path / "points.json")
     record = OperatingPoints.load(tmp_path / "points.json").tuning
@@ -180,14 +180,14 @@ def test_the_result_says_how_it_was_measured(tuning, tmp_path):
     assert len(tuning.grid) == len(record["grid"]) >= len(record["pareto"]) > 0
 
 
-def test_exact_is_measured_too(tuning):
+def test_exact_is_measured_too(tuning: Tuning) -> None:
     """It compares all vectors and finds everything."""
     exact = tuning.points["exact"]
 
     assert (None, 1.0, 6_000) == (exact.nprobe, exact.ann_recall_at_10, exact.codes_scanned)
 
 
-def test_codes_alone_cannot_reach_the_targets(vectors):
+def test_codes_alone_cannot_reach_the_targets(vectors: np.ndarray) -> None:
     """Without re-scoring, coarse codes stop short of 0.95: points are still given, and the notes say it."""
     coarse = faiss_index("IVF16,PQ4x4fs", vectors)
 
@@ -197,7 +197,7 @@ def test_codes_alone_cannot_reach_the_targets(vectors):
     assert tuning.points["low"].nprobe < tuning.points["high"].nprobe
 
 
-def test_a_flat_index_is_tuned_without_nprobe(vectors):
+def test_a_flat_index_is_tuned_without_nprobe(vectors: np.ndarray) -> None:
     """Everything is found at any effort."""
     flat = faiss_index("Flat", vectors[:500])
 
@@ -220,7 +220,7 @@ class EmptyIndex:
         return np.zeros(len(queries), dtype=np.int64)
 
 
-def test_an_index_that_finds_nothing_is_reported_not_hung():
+def test_an_index_that_finds_nothing_is_reported_not_hung() -> None:
     """The sweep ends and the notes say that no target was reached."""
     exact = ExactIndex(np.ones((3, 2), np.float32))
 
@@ -230,19 +230,19 @@ def test_an_index_that_finds_nothing_is_reported_not_hung():
 
 
 @pytest.mark.parametrize("targets", [(0.99, 0.95), (0, 0.9), (0.9, 1.1)])
-def test_impossible_targets_are_refused(ann, vectors, targets):
+def test_impossible_targets_are_refused(ann: FaissIndex, vectors: np.ndarray, targets: tuple[float, float]) -> None:
     """low above high, or no share at all."""
     with pytest.raises(TuneError, match=f"low={targets[0]}"):
         tune(ann, ExactIndex(vectors), query_vectors(3, dim=DIM), low_target=targets[0], high_target=targets[1])
 
 
-def test_tuning_needs_queries(ann, vectors):
+def test_tuning_needs_queries(ann: FaissIndex, vectors: np.ndarray) -> None:
     """An empty golden set is an error, not a silent default."""
     with pytest.raises(TuneError, match="no golden queries"):
         tune(ann, ExactIndex(vectors), np.empty((0, DIM), np.float32))
 
 
-def test_progress_is_told(ann, vectors):
+def test_progress_is_told(ann: FaissIndex, vectors: np.ndarray) -> None:
     """Cells done, of at most all; never backwards."""
     seen: list[tuple[int, int]] = []
     tune(ann, ExactIndex(vectors), query_vectors(3, dim=DIM), progress=lambda done, total: seen.append((done, total)))

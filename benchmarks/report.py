@@ -1,0 +1,102 @@
+"""A benchmark's result, and how it is written: JSON for machines, Markdown and a picture for people."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from matplotlib.figure import Figure
+from rich.table import Table
+
+Row = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """One table of figures with its conditions.
+
+    Rows share their columns; `name` is the first, and latencies are `p50_us`, `p99_us`.
+    """
+
+    bench: str
+    title: str
+    rows: Sequence[Row]
+    conditions: Mapping[str, Any]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def table(self) -> Table:
+        """For a terminal."""
+        table = Table(title=self.title, title_justify="left", caption=" ".join(self.notes) or None)
+        for column in self.columns:
+            table.add_column(_heading(column), justify="left" if column == "name" else "right")
+        for row in self.rows:
+            table.add_row(*(_shown(row.get(column)) for column in self.columns))
+        return table
+
+    def markdown(self) -> str:
+        """Title, table, notes and conditions."""
+        lines = [f"# {self.title}", "", _line([_heading(column) for column in self.columns])]
+        lines.append(_line(["---" if column == "name" else "---:" for column in self.columns]))
+        lines += [_line([_shown(row.get(column)) for column in self.columns]) for row in self.rows]
+        lines += ["", *(f"- {note}" for note in self.notes), "", "Conditions:", ""]
+        lines += [f"- {_heading(name)}: {value}" for name, value in self.conditions.items()]
+        return "\n".join(lines) + "\n"
+
+    def picture(self) -> Figure:
+        """Each row's p50 as a bar that ends in a thin one at its p99, on a logarithmic scale."""
+        rows = [row for row in self.rows if row.get("p50_us") is not None][::-1]
+        figure = Figure(figsize=(8, 1.2 + 0.35 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        names = [str(row["name"]) for row in rows]
+        axes.barh(names, [_number(row, "p99_us") for row in rows], height=0.15, color="tab:gray", label="p99")
+        axes.barh(names, [_number(row, "p50_us") for row in rows], height=0.6, color="tab:blue", label="p50")
+        axes.set(title=self.title, xlabel="microseconds", xscale="log")
+        axes.legend()
+        return figure
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write BENCH.json, BENCH.md and BENCH.png into `folder`; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{self.bench}.{ending}" for ending in ("json", "md", "png")]
+        contents = msgspec.json.format(msgspec.json.encode(asdict(self))), self.markdown().encode()
+        for path, content in zip(paths, contents, strict=False):
+            _beside(path).write_bytes(content)
+        self.picture().savefig(_beside(paths[2]), format="png", dpi=120)
+        for path in paths:
+            _publish(path)
+        return paths
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
+
+
+def _publish(path: Path) -> None:
+    with _beside(path).open("rb") as file:
+        os.fsync(file.fileno())
+    _beside(path).replace(path)
+
+
+def _number(row: Row, column: str) -> float:
+    value = row.get(column)
+    return float(value) if value is not None else 0.0
+
+
+def _heading(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _shown(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,112 @@
+"""A whole search without HTTP: query text in, JSON out, first page and later page, stage by stage."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.blocks import Arm, Block, Progress, interleave, timed
+from benchmarks.conditions import conditions, pinned
+from benchmarks.report import BenchResult, Row
+from models.runtime import Engine
+from service.clock import STAGES, Clock
+from service.pipeline import Answer, Pipeline
+from service.rendering import render
+from service.schemas import MAX_QUERY, SearchRequest
+from service.serving import UNHURRIED, load_pipeline
+from service.settings import load_settings
+
+
+def run(
+    release: Path,
+    catalogue: Path,
+    *,
+    engine: Engine = "onnx",
+    blocks: int = 20,
+    calls: int = 100,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Answer golden queries one at a time on one thread with the default efforts: `low`, then `high`.
+
+    Raises:
+        NotReadyError: the release or the catalogue cannot be opened, or they do not belong together.
+    """
+    overrides = {"release": release, "catalogue": catalogue, "engine": engine}
+    pipeline = load_pipeline(load_settings({}, overrides=overrides))
+    firsts = golden_requests(pipeline)
+    laters = [request for first in firsts if (request := next_page(pipeline, first)) is not None]
+    pages = {"first page": firsts, "later page": laters}
+    arms = {name: partial(_block, pipeline, requests, calls) for name, requests in pages.items() if requests}
+    with pinned() as core:
+        measured = interleave(arms, blocks=blocks, progress=progress)
+    effective = {name: answer(pipeline, pages[name][0], Clock()) for name in arms}
+    manifest = pipeline.generation.manifest
+    result = BenchResult(
+        bench="search",
+        title=f"Search of {manifest.count:,} products in-process, one thread",
+        rows=[_row(name, effective[name], arm) for name, arm in measured.arms.items()],
+        conditions=conditions(
+            threads=1,
+            core=core,
+            engine=engine,
+            release=manifest.release,
+            generation=manifest.generation,
+            factory=manifest.factory,
+            products=manifest.count,
+            golden_queries=len(firsts),
+            hits_per_page=firsts[0].size,
+            query_vector_cache="none",
+            calls_per_block=calls,
+            **measured.conditions(),
+        ),
+        notes=[
+            "stages are medians; the whole also checks the walk, renders the answer and keeps time",
+            *measured.notes(),
+        ],
+    )
+    pipeline.close()
+    return result
+
+
+def golden_requests(pipeline: Pipeline) -> list[SearchRequest]:
+    """Page 1 of every golden query."""
+    golden = pipeline.release.golden_queries()
+    return [SearchRequest(q=query.query[:MAX_QUERY], country=query.country) for query in golden]
+
+
+def next_page(pipeline: Pipeline, request: SearchRequest) -> SearchRequest | None:
+    """The request that follows by cursor; None where the first page shows all there is."""
+    cursor = answer(pipeline, request, Clock()).cursor
+    return None if cursor is None else SearchRequest(q=request.q, country=request.country, cursor=cursor)
+
+
+def answer(pipeline: Pipeline, request: SearchRequest, clock: Clock) -> Answer:
+    """Search and render, with all the time in the world: nothing is degraded."""
+    found = pipeline.search(request, clock=clock, budget=UNHURRIED)
+    render(found, clock)
+    return found
+
+
+def _block(pipeline: Pipeline, requests: list[SearchRequest], calls: int, block: int) -> Block:
+    clocks: list[Clock] = []
+
+    def call(at: int) -> None:
+        clocks.append(Clock())
+        answer(pipeline, requests[at % len(requests)], clocks[-1])
+
+    ran = timed(call, calls=calls, first=block * calls)
+    stages = {stage: float(np.median([clock.stages_ns[stage] for clock in clocks])) / 1e3 for stage in STAGES}
+    return Block(latencies_us=ran.latencies_us, cpu_us=ran.cpu_us, stages_us=stages)
+
+
+def _row(name: str, found: Answer, arm: Arm) -> Row:
+    return {
+        "name": name,
+        "effort": found.point.effort,
+        "nprobe": found.point.nprobe,
+        "candidates": found.point.candidates,
+        "p50_us": arm.p50_us,
+        "p99_us": arm.p99_us,
+        "cpu_us": arm.cpu_us,
+        **{f"{stage}_us": microseconds for stage, microseconds in arm.stages_us.items()},
+    }

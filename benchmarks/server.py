@@ -1,0 +1,97 @@
+"""A server of our own for a measurement: started, waited for, and stopped."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from benchmarks.conditions import ROOT
+from service.client import ClientError
+from service.server import listen
+
+HOST = "127.0.0.1"
+START_S = 120.0
+STOP_S = 40.0
+
+
+class Server(NamedTuple):
+    """Where it listens, and the process that answers; None where it is not ours to look at."""
+
+    host: str
+    port: int
+    process: psutil.Process | None
+
+
+@contextmanager
+def started(release: Path, catalogue: Path) -> Iterator[Server]:
+    """`que2search serve` with one worker on a free port, warmed up. It inherits this thread's cores.
+
+    Raises:
+        ClientError: it ended or was not ready in time; tells its last words.
+    """
+    with listen(HOST, 0) as free:
+        port = free.getsockname()[1]
+    options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", 1]
+    command = [sys.executable, ROOT / "que2search.py", "serve", *options]
+    with tempfile.TemporaryFile("w+") as log:
+        running = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+        try:
+            if not _ready(running, f"http://{HOST}:{port}/readyz"):
+                log.seek(0)
+                raise ClientError(f"the server did not become ready: {log.read()[-2000:]}")
+            yield Server(HOST, port, psutil.Process(running.pid))
+        finally:
+            _stop(running)
+
+
+def existing(url: str, *, pid: int | None = None) -> Server:
+    """A server that runs already; with the `pid` of its process on this machine, its CPU time is measured too.
+
+    Raises:
+        ClientError: it does not answer that it is ready, or there is no such process.
+    """
+    try:
+        parsed = httpx.URL(url)
+        ready = httpx.get(parsed.copy_with(path="/readyz"), timeout=5.0)
+        process = None if pid is None else psutil.Process(pid)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise ClientError(f"cannot reach {url}: {exc}; is `que2search serve` running there?") from exc
+    except psutil.NoSuchProcess as exc:
+        raise ClientError(f"there is no process {pid}") from exc
+    if ready.is_error:
+        raise ClientError(f"{url} is not ready: {ready.text}")
+    return Server(parsed.host, parsed.port or 80, process)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a server's process and its workers since they started."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
+
+
+def _ready(running: "subprocess.Popen[bytes]", url: str) -> bool:
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up and running.poll() is None:
+        try:
+            if httpx.get(url, timeout=5.0).is_success:
+                return True
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    return False
+
+
+def _stop(running: "subprocess.Popen[bytes]") -> None:
+    running.terminate()
+    try:
+        running.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()

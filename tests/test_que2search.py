@@ -1,0 +1,90 @@
+"""The command line: help everywhere, errors in one line, results for machines."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [
+    [],
+    ["data"],
+    ["data", "sample"],
+    ["data", "import"],
+    ["train"],
+    ["evaluate"],
+    ["export"],
+    ["build"],
+    ["tune"],
+    ["serve"],
+    ["search"],
+    ["bench"],
+    ["bench", "towers"],
+    ["bench", "ann"],
+    ["bench", "search"],
+    ["bench", "http"],
+    ["doctor"],
+]
+
+
+def que2search(*arguments: str | Path, home: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, ROOT / "que2search.py", *map(str, arguments)],
+        cwd=home,
+        env={"PATH": "", "TERM": "dumb", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = que2search(*command, "--help")
+
+    assert 0 == result.returncode, result.stderr
+    assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--data", "nowhere"], "nowhere: no such dataset directory"),
+        (["evaluate", "--run", "nowhere"], "nowhere is not a run"),
+        (["export", "--run", "nowhere"], "nowhere is not a run"),
+        (["build", "--release", "nowhere"], "nowhere is not a release"),
+        (["tune", "--catalogue", "nowhere"], "nowhere"),
+        (["search", "dress", "--url", "http://127.0.0.1:9"], "cannot reach http://127.0.0.1:9"),
+        (["data", "import", "chorus", "nowhere", "--out", "x"], "nowhere"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_to_do(arguments: list[str], says: str, tmp_path: Path) -> None:
+    """No traceback for what a user can mend."""
+    result = que2search(*arguments, home=tmp_path)
+
+    assert 1 == result.returncode
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert 1 == len(result.stderr.strip().splitlines())
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    result = que2search("train", "--preset", "enormous")
+
+    assert 2 == result.returncode
+    assert "enormous" in result.stderr
+
+
+def test_results_can_be_read_by_machines(tmp_path: Path) -> None:
+    """--json writes the dataset's manifest; plain progress lines go to the output, which is no terminal."""
+    result = que2search(
+        "data", "sample", "--out", tmp_path / "d", "--products", 300, "--json", tmp_path / "out" / "made.json"
+    )
+
+    assert 0 == result.returncode, result.stderr
+    assert 300 == json.loads((tmp_path / "out" / "made.json").read_text())["counts"]["products"]
+    assert "done dataset" in result.stdout
