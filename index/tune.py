@@ -269,7 +269,7 @@ def _exact_point(exact: AnnIndex, queries: np.ndarray) -> OperatingPoint:
     return _point("exact", cell)
 
 
-def _conditions(queries: int, *, seconds: float) -> dict[str, str | int | float]:
+def _conditions(queries: int, *, seconds: float) -> dict[str, object]:
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),

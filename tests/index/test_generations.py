@@ -27,8 +27,8 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
 
 
 @pytest.mark.parametrize("factory", [None, "IVF8,PQ8x4fsr,RFlat", "PCA24,IVF8,PQ8x4"])
-def test_a_built_generation_searches(catalogue: Catalogue, factory: str) -> None:
-    """At full effort it finds the nearest; `exact` agrees with brute force over the catalogue, whatever the index keeps."""
+def test_a_built_generation_searches(catalogue: Catalogue, factory: str | None) -> None:
+    """At full effort it finds the nearest; `exact` agrees with brute force, whatever the index keeps."""
     build_generation(catalogue, release="r1", factory=factory)
     generation = open_current(catalogue.path)
     queries = query_vectors(5, dim=DIM)
@@ -154,7 +154,7 @@ def test_a_truncated_index_is_noticed(catalogue: Catalogue) -> None:
 
 def test_without_a_build_there_is_nothing_to_open(catalogue: Catalogue) -> None:
     """The message says what to run."""
-    with pytest.raises(IndexFileError, match="no index was built .* run `que2search build`"):
+    with pytest.raises(IndexFileError, match=r"no index was built .* run `que2search build`"):
         open_current(catalogue.path)
 
 
