@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service import openapi
 from service.admission import Admission
+from service.body import BodyReader
 from service.logs import make_logger
 from service.metrics import Metrics
 from service.middleware import RequestContextMiddleware
@@ -48,7 +48,6 @@ def create_app(
         await _stop(loading)
         serving.close()
         counters.close()
-        gc.unfreeze()
 
     app = FastAPI(
         title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False, telemetry=NO_TELEMETRY
@@ -66,9 +65,8 @@ async def _start(
 ) -> None:
     pipeline = await serving.start(settings, load=load, log=log)
     if pipeline is not None:
-        counters.serving(release=pipeline.release.id, generation=pipeline.generation.number, engine=settings.engine)
-        gc.collect()
-        gc.freeze()  # what is loaded stays: no collection walks over it again
+        release, generation = pipeline.release.id, pipeline.generation.number
+        counters.serving(release=release, generation=generation, engine=settings.engine)
 
 
 async def _stop(loading: asyncio.Task[None]) -> None:
@@ -79,15 +77,10 @@ async def _stop(loading: asyncio.Task[None]) -> None:
 
 def _add_routes(app: FastAPI, serving: Serving, counters: Metrics, settings: Settings) -> None:
     admission = Admission(max_waiting_ms=settings.max_waiting_ms, max_in_flight=settings.max_in_flight)
-    search = SearchEndpoint(
-        serving=serving,
-        admission=admission,
-        metrics=counters,
-        max_body_bytes=settings.max_body_bytes,
-        body_timeout_s=settings.timeout_ms / 1000,
-    )
+    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
+    search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters)
     # First in the list and with nothing around it: the hot route.
     app.router.routes.insert(0, Route("/search", search, methods=["GET", "POST"], name="search"))
-    app.include_router(embed.router(serving=serving, max_body_bytes=settings.max_body_bytes))
+    app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies))
     app.include_router(health.router(serving=serving))
     app.include_router(metrics.router(metrics=counters))

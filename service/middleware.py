@@ -5,6 +5,7 @@ import os
 import re
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -57,6 +58,8 @@ class RequestContextMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return  # in the middle of its body: nobody to answer
         except Exception:
             self._log.exception("unexpected error", request_id=context.id, path=scope["path"])
             if status:

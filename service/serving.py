@@ -1,6 +1,7 @@
 """What the routes serve from: loaded once, warmed by real queries, or the reason why there is nothing."""
 
 import asyncio
+import gc
 import math
 from collections.abc import Callable
 from time import perf_counter
@@ -41,10 +42,11 @@ class Serving:
         return self._pipeline
 
     def close(self) -> None:
-        """Give the catalogue back; this process can then open it again."""
+        """Undo `start`: this process can then open the same catalogue again."""
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline, self._reason = None, STOPPING
+        gc.unfreeze()
 
     async def start(self, settings: Settings, *, load: Load, log: FilteringBoundLogger) -> Pipeline | None:
         """Load beside the event loop, which answers /livez meanwhile, then warm up on it, as requests will run."""
@@ -60,6 +62,8 @@ class Serving:
             self._reason = "loading failed unexpectedly; the server's log says why"
             log.exception("not serving")
             return None
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection walks over it again
         self._pipeline = pipeline
         log.info(
             "serving",

@@ -122,3 +122,27 @@ def test_buckets_reach_from_50_us_to_50_ms(listed: Client) -> None:
 
     assert ("5e-05", "0.05", "+Inf") == (bounds[0], bounds[-2], bounds[-1])
     assert "0.0015" in bounds
+
+
+def test_a_client_that_leaves_in_mid_body_is_no_error(listed: Client, log: io.BytesIO) -> None:
+    """Nothing is sent and nothing is logged as failed; its place in flight is free again."""
+    sent: list[object] = []
+
+    async def post(_: object) -> None:
+        scope = {"type": "http", "method": "POST", "path": "/search", "query_string": b"", "headers": []}
+        messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, Any]:
+            return next(messages)
+
+        async def send(message: object) -> None:
+            sent.append(message)
+
+        await listed.app(scope, receive, send)
+
+    for _ in range(300):  # more than may be in flight
+        listed.run(post)
+
+    assert [] == sent
+    assert [] == lines(log, "unexpected error")
+    assert 200 == listed.get("/search", params={"q": "lamp"}).status_code
