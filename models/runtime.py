@@ -8,6 +8,7 @@ releases/NAME/
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -106,7 +107,9 @@ class TorchScriptQueryTower:
         self._from_numpy = torch.from_numpy
         self._inference_mode = torch.inference_mode
         try:
-            self._tower = torch.jit.freeze(torch.jit.load(str(path)).eval())  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # known: it is the alternative, not the default
+                self._tower = torch.jit.freeze(torch.jit.load(str(path)).eval())  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as exc:
             raise ReleaseError(f"cannot load {path}: {exc}; export the release again") from exc
 

@@ -5,8 +5,6 @@ A conversation is search -> click -> message -> reply within a window (24 h): th
 """
 
 import hashlib
-import re
-import unicodedata
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ import polars as pl
 from models.data.schema import EVENT_KINDS, Dataset
 from models.data.weak import weak_pairs
 from models.errors import DataError
+from models.features import normalise
 
 # Of the time that the events span: 1/16 each for validation and test (3.5 days each of eight weeks).
 HELD_OUT_SHARE = 1 / 16
@@ -129,14 +128,9 @@ def golden_queries(dataset: Dataset, *, size: int, seed: int) -> pl.DataFrame:
 
 def split_judgements(judgements: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(validation, test): a third and two thirds of the queries, by a hash of the query that never changes."""
-    thirds = {query: _bucket(normalise(query), 3) for query in judgements["query"].unique().to_list()}
-    third = pl.col("query").replace_strict(thirds, return_dtype=pl.Int64)
+    thirds = [_bucket(normalise(query), 3) for query in judgements["query"]]
+    third = pl.Series(thirds, dtype=pl.Int64)
     return judgements.filter(third == 0), judgements.filter(third != 0)
-
-
-def normalise(query: str) -> str:
-    """What counts as the same query: NFKC, lower case, single spaces."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", query).casefold()).strip()
 
 
 def _frequencies(queries: pl.DataFrame) -> pl.DataFrame:

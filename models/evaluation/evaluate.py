@@ -12,7 +12,7 @@ from models.data.conversations import split_judgements, training_pairs
 from models.data.schema import Dataset
 from models.errors import RunError
 from models.evaluation.report import Evaluation, evaluate
-from models.evaluation.systems import LexicalSystem, VectorSystem
+from models.evaluation.systems import LexicalSystem, System, VectorSystem
 from models.evaluation.task import EvaluationTask
 from models.training.batches import DocumentTable, QueryTable
 from models.training.run import Run, record
@@ -43,7 +43,7 @@ def evaluate_run(
     baseline = trigram_variant(run, dataset, report=report)
     documents = DocumentTable(dataset, run.featurizer)
     queries = QueryTable(task.queries, run.featurizer)
-    systems = [
+    systems: list[System] = [
         *(
             VectorSystem(
                 name,
