@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import onnxruntime
 from rich.table import Table
 
-from benchmarks.conditions import CPUINFO, machine, versions
+from benchmarks.conditions import machine, versions
 from benchmarks.disturbance import STEAL_LIMIT, CpuTimes, Pauses, cpu_times, spin, steal_between
 
 MAPS = Path("/proc/self/maps")
@@ -54,7 +53,7 @@ def run() -> Diagnosis:
     where = machine()
     return Diagnosis(
         findings=[
-            Finding(subject="cpu", found=f"{where.cpu} ({CPUINFO if where.isa else sys.platform})"),
+            Finding(subject="cpu", found=f"{where.cpu}, kernel {where.kernel}"),
             instruction_sets(where.isa),
             cores(where.cores, os.cpu_count() or 1),
             Finding(subject="versions", found=", ".join(f"{name} {number}" for name, number in versions().items())),
@@ -93,7 +92,7 @@ def faiss_build(level: str, isa: tuple[str, ...]) -> Finding:
 
 def numpy_blas() -> str:
     """The linear algebra that exact search runs on."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]  # typed as optional
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas['name']} {blas['version']}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.conditions import ROOT
 from service.client import ClientError
