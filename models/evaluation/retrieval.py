@@ -55,7 +55,7 @@ class SliceResult:
     family: str
     label: str
     pairs: int
-    judged_queries: int
+    judged_queries: int  # what recall and nDCG are means over; ROC AUC and KNN recall count pairs
     metrics: Mapping[str, float | None]
 
 
@@ -194,11 +194,11 @@ def _judged_queries(
 
 def _slice_result(task: EvaluationTask, observed: Observations, part: Slice) -> SliceResult:
     ones = np.ones(len(task.queries))
-    rated = np.unique(task.judged[part.judged, 0])
+    rated = np.bincount(task.judged[:, 0], minlength=len(task.queries)) > 0
     return SliceResult(
         family=part.family,
         label=part.label,
         pairs=int(part.pairs.sum()),
-        judged_queries=len(rated),
+        judged_queries=int((rated & part.queries).sum()),
         metrics={metric: statistic(ones) for metric, statistic in statistics(task, observed, part).items()},
     )
