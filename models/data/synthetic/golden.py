@@ -13,7 +13,7 @@ from models.data.synthetic.vocabulary import Vocabulary
 QUERIES = 800
 _STRATA = 3  # head, torso, tail: a third of the searches each
 # Rated products per query. Nearly all queries have fewer relevant products than the cap: those are complete.
-_MOST_RELEVANT, _MOST_NEAR, _MOST_ELSEWHERE, _SIBLINGS, _RANDOM = 60, 8, 3, 4, 6
+_MOST_RELEVANT, _MOST_NEAR, _MOST_ELSEWHERE, _SIBLINGS, _RANDOM = 50, 12, 6, 4, 4
 
 
 def write_judgements(vocabulary: Vocabulary, truth: Truth, pool: QueryPool, *, rng: np.random.Generator) -> pa.Table:

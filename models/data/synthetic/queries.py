@@ -14,7 +14,7 @@ from models.data.synthetic.wording import arrange, facet_word, misspell, pick
 
 LONGEST = 8  # words
 # Share of each way to ask. `lexical` uses the sellers' own words in the main language of the country.
-KINDS = {"lexical": 0.6, "synonym": 0.16, "cross_lingual": 0.13, "misspelt": 0.06, "homonym": 0.05}
+KINDS = {"lexical": 0.58, "synonym": 0.1, "cross_lingual": 0.2, "misspelt": 0.06, "homonym": 0.06}
 _FACET_COUNTS = (0.08, 0.4, 0.36, 0.16)  # searchers who ask for 0, 1, 2, 3 facets
 _FACET_WEIGHTS = (3.0, 2.0, 2.2, 1.5, 1.0, 1.8)  # in the order of FACETS
 _ZIPF_EXPONENT, _ZIPF_OFFSET = 0.8, 20.0
