@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from benchmarks.report import BenchResult
     from index.catalogue import Catalogue
     from index.operating_points import OperatingPoints
     from models.data.schema import Dataset
@@ -50,6 +51,11 @@ class Source(StrEnum):
     table = "table"
 
 
+class Engine(StrEnum):
+    onnx = "onnx"
+    torchscript = "torchscript"
+
+
 class Preset(StrEnum):
     tiny = "tiny"
     base = "base"
@@ -61,12 +67,14 @@ DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory.")]
 RunOption = Annotated[Path, typer.Option("--run", help="Run directory, as `train` made it.")]
 ReleaseOption = Annotated[Path, typer.Option("--release", help="Release directory, as `export` made it.")]
 CatalogueOption = Annotated[Path, typer.Option("--catalogue", help="Catalogue directory, as `build` made it.")]
+BenchOut = Annotated[Path, typer.Option("--out", help="Folder for the JSON, the Markdown and the plot.")]
 
-DATASET, RUN, RELEASE, CATALOGUE = (
+DATASET, RUN, RELEASE, CATALOGUE, BENCH = (
     HOME / "datasets" / "sample",
     HOME / "runs" / "sample",
     HOME / "releases" / "sample",
     HOME / "catalogue",
+    HOME / "bench",
 )
 
 
@@ -268,6 +276,74 @@ def search(
     write_json(answer, json_file)
 
 
+@bench_app.command("towers")
+def bench_towers(release: ReleaseOption = RELEASE, out: BenchOut = BENCH, json_file: JsonOption = None) -> None:
+    """The query tower alone: ONNX Runtime against TorchScript, by query length."""
+    from benchmarks.towers import run
+
+    with progress_bar("blocks") as progress:
+        result = run(release, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("ann")
+def bench_ann(
+    release: ReleaseOption = RELEASE,
+    catalogue: CatalogueOption = CATALOGUE,
+    out: BenchOut = BENCH,
+    json_file: JsonOption = None,
+) -> None:
+    """The index alone: every operating point and exact search, on golden queries."""
+    from benchmarks.ann import run
+
+    with progress_bar("blocks") as progress:
+        result = run(release, catalogue, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("search")
+def bench_search(
+    release: ReleaseOption = RELEASE,
+    catalogue: CatalogueOption = CATALOGUE,
+    engine: Annotated[Engine, typer.Option(help="What runs the query tower.")] = Engine.onnx,
+    out: BenchOut = BENCH,
+    json_file: JsonOption = None,
+) -> None:
+    """The whole pipeline in one process: first and later pages, stage by stage."""
+    from benchmarks.search import run
+
+    with progress_bar("blocks") as progress:
+        result = run(release, catalogue, engine=engine.value, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("http")
+def bench_http(
+    release: ReleaseOption = RELEASE,
+    catalogue: CatalogueOption = CATALOGUE,
+    url: Annotated[str | None, typer.Option(help="A running server; default: one started for this run.")] = None,
+    pid: Annotated[int | None, typer.Option(help="Of that server, for its CPU time.")] = None,
+    out: BenchOut = BENCH,
+    json_file: JsonOption = None,
+) -> None:
+    """/search over a socket, beside an empty route of the same server."""
+    from benchmarks.http import run
+
+    with progress_bar("blocks") as progress:
+        result = run(release, catalogue, url=url, pid=pid, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@app.command()
+def doctor(json_file: JsonOption = None) -> None:
+    """What this machine and installation are, and what of them would make the service slow."""
+    from benchmarks.doctor import run
+
+    diagnosis = run()
+    console.print(diagnosis.table())
+    write_json(diagnosis, json_file)
+
+
 def fill_catalogue(store: "Catalogue", dataset: "Dataset", release: "Release", progress: ProgressCallback) -> None:
     """Store the products and the vectors that they lack; what an earlier, killed build did is kept."""
     from models.embed import ProductEmbedder, product_rows
@@ -327,8 +403,8 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
             progress(done, most)
         else:
             console.print(
-                f"epoch {evaluation.epoch + 1}: loss {evaluation.loss:.4f}, validation ROC AUC {evaluation.roc_auc:.4f}, "
-                f"{evaluation.seconds / evaluation.step:.3f} s/step",
+                f"epoch {evaluation.epoch + 1}: loss {evaluation.loss:.4f}, validation ROC AUC "
+                f"{evaluation.roc_auc:.4f}, {evaluation.seconds / evaluation.step:.3f} s/step",
                 highlight=False,
             )
 
@@ -338,6 +414,14 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
 def finish(made: str, result: object, json_file: Path | None) -> None:
     """Say what was made, and write the result for machines when asked to."""
     console.print(f"[green]done[/green] {made}", highlight=False)
+    write_json(result, json_file)
+
+
+def finish_bench(result: "BenchResult", out: Path, json_file: Path | None) -> None:
+    """Show the table, and keep it as JSON, Markdown and a plot."""
+    console.print(result.table())
+    for path in result.save(out):
+        console.print(f"[green]wrote[/green] {path}", highlight=False)
     write_json(result, json_file)
 
 

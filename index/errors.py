@@ -34,5 +34,5 @@ class CursorError(SearchIndexError):
     """A cursor that this catalogue did not sign, or that belongs to another request."""
 
 
-class CursorGone(CursorError):
+class CursorGone(CursorError):  # noqa: N818 - as HTTP says 410 Gone
     """A cursor of a release that is no longer served."""

@@ -1,7 +1,6 @@
 """A run against its baselines on the data's test days: what `que2search evaluate` shows."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
