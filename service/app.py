@@ -54,7 +54,7 @@ def create_app(
     )
     app.state.serving = serving
     _add_routes(app, serving, counters, settings)
-    app.add_middleware(RequestContextMiddleware, log=log, log_every=settings.access_log_every)
+    app.add_middleware(RequestContextMiddleware, log=log, log_every=settings.access_log_every, metrics=counters)
     add_error_handlers(app)
     openapi.install(app)
     return app

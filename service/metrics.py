@@ -12,14 +12,15 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from index.operating_points import EFFORTS
 from service.clock import STAGES, TOTAL
+from service.memory import MULTIPROCESS_DIR, MemoryCollector
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read when it is imported
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
     50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 400e-6, 500e-6, 650e-6, 800e-6,
     1e-3, 1.25e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 25e-3, 50e-3,
 )  # fmt: skip
 FIRST, LATER = "first", "later"
 VECTOR = "vector"  # the mode of every search so far
+PROBLEMS = (400, 405, 410, 413, 422, 429, 500, 503, 504)  # what a search is answered with instead of hits
 
 
 class Metrics:
@@ -47,6 +48,11 @@ class Metrics:
             for effort in EFFORTS
             for degraded in (False, True)
         }
+        self._problems = Counter(
+            "q2s_problems", "Searches answered with a problem document", ["status"], registry=registry
+        )
+        for status in PROBLEMS:
+            self._problems.labels(status)
         self._release = Gauge(
             "q2s_release_info",
             "The release and generation that answer, as labels; the value is 1",
@@ -54,6 +60,7 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        registry.register(MemoryCollector())
 
     def searched(self, *, first_page: bool, effort: str, degraded: bool, stages_ns: Mapping[str, int]) -> None:
         """Count one answered search. `stages_ns` holds `total` and each stage."""
@@ -61,6 +68,10 @@ class Metrics:
         for stage, histogram in self._stages.items():
             histogram.observe(stages_ns[stage] / 1e9)
         self._efforts[effort, degraded].inc()
+
+    def problem(self, status: int) -> None:
+        """Count one search that got a problem document instead of hits."""
+        self._problems.labels(status).inc()
 
     def serving(self, *, release: str, generation: int, engine: str) -> None:
         self._release.labels(release, str(generation), engine).set(1)
@@ -71,6 +82,7 @@ class Metrics:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # it ships no types
+        together.register(MemoryCollector())
         return generate_latest(together)
 
     def close(self) -> None:

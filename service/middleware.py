@@ -1,4 +1,4 @@
-"""Around every request: its id, its clock, the headers that tell both, and a line in the log. Pure ASGI."""
+"""Around every request: id, clock, the headers that tell both, a line in the log, failures counted. Pure ASGI."""
 
 import itertools
 import os
@@ -11,9 +11,11 @@ from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock
 from service.errors import MEDIA_TYPE, problem_body
+from service.metrics import Metrics
 
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CONTEXT: Final = "q2s"  # where the scope holds the request's context
+COUNTED: Final = "/search"  # whose failures are counted, as its answers are
 
 
 class RequestContext:
@@ -34,9 +36,10 @@ def context_of(scope: Scope) -> RequestContext:
 class RequestContextMiddleware:
     """Gives each request its context; answers and logs what nobody below caught."""
 
-    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int) -> None:
+    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int, metrics: Metrics) -> None:
         self._app = app
         self._log = log
+        self._metrics = metrics
         self._log_every = log_every
         self._prefix = os.urandom(6).hex()  # no other worker's ids; a counter is cheaper than a UUID each
         self._count = itertools.count(1)
@@ -65,6 +68,8 @@ class RequestContextMiddleware:
             if status:
                 raise  # half an answer is out: only closing the connection tells the client
             await _send_internal_error(send_with_headers, context.id)
+        if status >= 400 and scope["path"] == COUNTED:
+            self._metrics.problem(status)
         if status >= 500 or (self._log_every and number % self._log_every == 0):
             self._log_line(scope, context, status)
 

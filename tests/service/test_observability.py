@@ -114,6 +114,15 @@ def test_refused_requests_are_not_counted_as_answered(listed: Client) -> None:
     assert 0 == metric(listed, 'q2s_effort_total{degraded="false",effort="low"}')
 
 
+def test_failed_searches_are_counted_by_status(listed: Client) -> None:
+    """Two 422, one 500; a 404 elsewhere is no search; every status is there at zero before its first."""
+    assert 'q2s_problems_total{status="503"} 0.0' in listed.get("/metrics").text
+    for path in ("/search?q=lamp&size=0", "/search", "/search?q=boom", "/nowhere", "/search?q=lamp"):
+        listed.get(path)
+
+    assert (2, 1, 0) == tuple(metric(listed, f'q2s_problems_total{{status="{status}"}}') for status in (422, 500, 404))
+
+
 def test_buckets_reach_from_50_us_to_50_ms(listed: Client) -> None:
     """With a bound at the budget of 1.5 ms, so that its share can be read off."""
     listed.get("/search", params={"q": "lamp"})

@@ -122,11 +122,14 @@ def test_metrics_sum_over_the_workers(settings: Settings) -> None:
             workers.add(answer.headers["x-request-id"].split("-")[0])
             sent += 1
             assert sent < 2_000, "one worker answers everything"
+        refused = [httpx.get(f"{running.url}/search").status_code for _ in range(8)]
+        assert [422] * 8 == refused
         scrapes = [httpx.get(f"{running.url}/metrics").text for _ in range(6)]
 
         for text in scrapes:
             assert f'q2s_effort_total{{degraded="false",effort="low"}} {sent}.0' in text
             assert f'q2s_request_seconds_count{{effort="low",mode="vector",page="first"}} {sent}.0' in text
+            assert 'q2s_problems_total{status="422"} 8.0' in text
             assert 'q2s_release_info{engine="onnx",generation="1",release="small"} 1.0' in text
         assert 0 == running.stop()
 
