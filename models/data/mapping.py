@@ -1,6 +1,7 @@
 """From a foreign row to ours: which column is which, and what counts as a bad value."""
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -137,8 +138,8 @@ def _text(value: Any) -> str | None:
 def _time(value: Any) -> datetime:
     if isinstance(value, datetime):
         moment = value
-    elif isinstance(value, int | float):
-        moment = datetime.fromtimestamp(value, UTC)  # seconds since 1970
+    elif isinstance(value, int | float) or re.fullmatch(r"\d{9,}(\.\d+)?", value.strip()):
+        moment = datetime.fromtimestamp(float(value), UTC)  # seconds since 1970
     else:
         moment = datetime.fromisoformat(value.strip())
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -115,10 +115,14 @@ def _units(titles: Iterable[str]) -> frozenset[str]:
     for title in titles:
         words = [word.lower() for word in _WORD.findall(title)]
         uses.update(words)
-        after_number.update(word for before, word in pairwise(words) if before[-1].isdigit())
+        after_number.update(word for before, word in pairwise(words) if _is_number(before))
     return frozenset(
         word for word, count in after_number.items() if count > _UNIT_SHARE * uses[word] and count >= _FEWEST_UNITS
     )
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "").isdigit()
 
 
 def _source(row: Mapping[str, object], units: frozenset[str], qualifiers: frozenset[str]) -> _Source:

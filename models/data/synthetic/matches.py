@@ -45,6 +45,8 @@ class Ragged:
 
     def choose(self, rows: Ints, chance: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Ints:
         """One member of each of `rows` (NONE where it is empty); `chance` in [0, 1), low takes the first ones."""
+        if not len(self.flat):
+            return np.full(len(rows), NONE)
         lengths = self.starts[rows + 1] - self.starts[rows]
         position = self.starts[rows] + (lengths * chance).astype(np.int64)
         return np.where(lengths > 0, self.flat[np.minimum(position, len(self.flat) - 1)], NONE)
