@@ -227,8 +227,8 @@ def tune(
 
 @app.command()
 def serve(
-    release: ReleaseOption = RELEASE,
-    catalogue: CatalogueOption = CATALOGUE,
+    release: Annotated[Path | None, typer.Option(help=f"Default: Q2S_RELEASE or {RELEASE}.")] = None,
+    catalogue: Annotated[Path | None, typer.Option(help=f"Default: Q2S_CATALOGUE or {CATALOGUE}.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: Q2S_HOST or 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Default: Q2S_PORT or 8000.")] = None,
     workers: Annotated[
@@ -239,8 +239,10 @@ def serve(
     from service.server import serve as serve_http
     from service.settings import load_settings
 
+    usual = {"Q2S_RELEASE": str(RELEASE), "Q2S_CATALOGUE": str(CATALOGUE)}
     chosen = {"release": release, "catalogue": catalogue, "host": host, "port": port, "workers": workers}
-    serve_http(load_settings(overrides={name: value for name, value in chosen.items() if value is not None}))
+    overrides = {name: value for name, value in chosen.items() if value is not None}
+    serve_http(load_settings({**usual, **os.environ}, overrides=overrides))
 
 
 @app.command()
