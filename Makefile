@@ -1,4 +1,5 @@
 # make run: from nothing to a served search.  make test: the tests.  make lint: format, lint, types.
+# make load: a load test of what `make run` serves, or of a server of its own where none is running.
 # Each needs only Python 3.11+ and make; what is there already is reused.
 
 PYTHON ?= python3
@@ -8,6 +9,11 @@ PRODUCTS ?= 20000
 PRESET ?= tiny
 PORT ?= 8000
 WORKERS ?= 1
+# make load: for how long, how often, by how many, and what the first page's P99 may take in the server.
+LOAD_SECONDS ?= 60
+LOAD_RATE ?= 200
+LOAD_USERS ?= 8
+P99_BUDGET_MS ?= 1.5
 # A package index with CPU-only PyTorch wheels, where the default one has only CUDA builds (see the README).
 TORCH_INDEX ?=
 
@@ -21,7 +27,7 @@ RUN := $(HOME_DIR)/runs/sample
 RELEASE := $(HOME_DIR)/releases/sample
 CATALOGUE := $(HOME_DIR)/catalogue
 
-.PHONY: run sample train evaluate export build tune test test-all lint format clean
+.PHONY: run sample train evaluate export build tune load test test-all lint format clean
 
 run: $(CATALOGUE)/.tuned
 	$(Q2S) serve --port $(PORT) --workers $(WORKERS)
@@ -55,6 +61,10 @@ $(CATALOGUE)/.tuned: $(CATALOGUE)/CURRENT
 evaluate: $(RUN)/training.json
 	$(Q2S) evaluate --run $(RUN) --data $(DATASET)
 
+load: $(VENV)/.everything $(CATALOGUE)/.tuned
+	$(Q2S) bench load --url http://127.0.0.1:$(PORT) --rate $(LOAD_RATE) --users $(LOAD_USERS) \
+	    --duration $(LOAD_SECONDS) --p99-budget-ms $(P99_BUDGET_MS)
+
 test: $(VENV)/.everything
 	$(BIN)/python -m pytest
 
@@ -84,3 +94,16 @@ $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 clean:
 	rm -rf $(HOME_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Builds the image and proves the stack. CONTAINER_STACK names a command that does it where there is no docker: it is
+# given the context, the port, a path that must answer, and the compose file, and runs COMPOSE_CHECK in between.
+CONTAINER_STACK ?=
+.PHONY: containers lint-deploy
+
+containers:
+ifneq ($(CONTAINER_STACK),)
+	IMAGE=docker.io/library/que2search:local COMPOSE_CHECK="$(PYTHON) $(CURDIR)/deploy/check_stack.py" \
+	  $(CONTAINER_STACK) $(CURDIR) 8000 "/search?q=red+dress" $(CURDIR)/docker-compose.yml
+else
+	PYTHON=$(PYTHON) deploy/containers.sh
+endif

@@ -56,6 +56,11 @@ class Engine(StrEnum):
     torchscript = "torchscript"
 
 
+class Arrivals(StrEnum):
+    poisson = "poisson"
+    constant = "constant"
+
+
 class Preset(StrEnum):
     tiny = "tiny"
     base = "base"
@@ -334,6 +339,44 @@ def bench_http(
     with progress_bar("blocks") as progress:
         result = run(release, catalogue, url=url, pid=pid, progress=progress)
     finish_bench(result, out, json_file)
+
+
+@bench_app.command("load")
+def bench_load(
+    release: ReleaseOption = RELEASE,
+    catalogue: CatalogueOption = CATALOGUE,
+    url: Annotated[
+        str, typer.Option(help="A running server; where nobody answers, one is started for this run.")
+    ] = "http://127.0.0.1:8000",
+    rate: Annotated[float, typer.Option(min=0.1, help="Searches a second, pages of all kinds.")] = 200.0,
+    users: Annotated[int, typer.Option(min=1, max=500, help="Searches that may be under way at once.")] = 8,
+    seconds: Annotated[float, typer.Option("--duration", min=1, help="Seconds measured.")] = 60.0,
+    arrivals: Annotated[Arrivals, typer.Option(help="How due times follow each other.")] = Arrivals.poisson,
+    seed: Annotated[int, typer.Option(min=0, help="Of due times and queries.")] = 0,
+    p99_budget_ms: Annotated[float, typer.Option(min=0, help="For the first page, in the server.")] = 1.5,
+    one_core: Annotated[bool, typer.Option("--one-core", help="Keep client and server on one core.")] = False,
+    out: BenchOut = BENCH,
+    json_file: JsonOption = None,
+) -> None:
+    """People who search and page, in an open loop; fails when P99 is over the budget or an answer is wrong."""
+    from benchmarks.load import run
+
+    ended = run(
+        release,
+        catalogue,
+        out,
+        url=url,
+        rate=rate,
+        users=users,
+        seconds=seconds,
+        arrivals=arrivals.value,
+        seed=seed,
+        p99_budget_ms=p99_budget_ms,
+        one_core=one_core,
+    )
+    if ended.result is not None:
+        write_json(ended.result, json_file)
+    raise typer.Exit(ended.exit_code)
 
 
 @app.command()
