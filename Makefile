@@ -100,6 +100,16 @@ clean:
 CONTAINER_STACK ?=
 .PHONY: containers lint-deploy
 
+# The Dockerfile, the alert rules and their tests, the compose file with every profile.
+lint-deploy: $(VENV)/.everything
+	$(BIN)/hadolint Dockerfile
+	@if command -v promtool >/dev/null; then \
+	  promtool check config deploy/prometheus/prometheus.yml && promtool test rules deploy/prometheus/alerts_test.yml; \
+	else echo "no promtool (Debian: apt-get install prometheus): the alerts were not tested"; fi
+	@if docker compose version >/dev/null 2>&1; then \
+	  docker compose config --quiet && docker compose --profile dashboards --profile load config --quiet; \
+	else echo "no docker compose: docker-compose.yml was checked by the tests only"; fi
+
 containers:
 ifneq ($(CONTAINER_STACK),)
 	IMAGE=docker.io/library/que2search:local COMPOSE_CHECK="$(PYTHON) $(CURDIR)/deploy/check_stack.py" \
