@@ -48,16 +48,17 @@ class Recorder:
         self.failures: Counter[str] = Counter()  # by row and reason, warm-up included
         self.examples: dict[str, str] = {}  # the first of each
         self.failed: Counter[str] = Counter()  # by row
-        self.answered: Counter[str] = Counter()  # by row
+        self.asked: Counter[str] = Counter()  # by row, warm-up included
         self.degraded = 0
         self.steals: list[float] = []  # by block
         self._block: list[Sample] = []
 
     def add(self, sample: Sample) -> None:
+        """Keep it until its block is closed."""
         self._block.append(sample)
-        self.answered[sample.row] += 1
 
     def fail(self, row: str, reason: str, detail: str) -> None:
+        """Count a failed check by its name."""
         name = f"{row}: {reason}"
         self.failures[name] += 1
         self.failed[row] += 1

@@ -106,7 +106,9 @@ def load_result(
     stages = {row: {stage: _at(recorder, row, stage) for stage in (*STAGES, TOTAL)} for row in (FIRST, LATER)}
     late = _at(recorder, FIRST, LATE)
     problems = _budget_problems(stages[FIRST][TOTAL], budget_ms)
-    problems += [f"{count:,} x {name}; first: {recorder.examples[name]}" for name, count in recorder.failures.items()]
+    problems += [
+        f"{count:,} x {name}; the first: {recorder.examples[name]}" for name, count in recorder.failures.items()
+    ]
     problems += [f"{unanswered:,} requests were due and never answered"] * (unanswered > 0)
     return LoadResult(
         bench="load",
@@ -137,7 +139,7 @@ def _rows(recorder: Recorder, stages: Mapping[str, Mapping[str, Mapping[str, int
         server, client = stages.get(name, {}).get(TOTAL, {}), _at(recorder, name, CLIENT)
         over = {} if name == FLOOR else {at: client[at] - floor[at] for at in client if at in floor}
         row: dict[str, str | int | float | None] = {"name": name}
-        row |= {"asked": recorder.answered[name], "failed": recorder.failed[name]}
+        row |= {"asked": recorder.asked[name], "failed": recorder.failed[name]}
         sides = {"server": server, "client": client, "from_send": _at(recorder, name, FROM_SEND), "over_floor": over}
         rows.append(row | {f"{side}_{at}_us": figures.get(at) for side, figures in sides.items() for at in SHOWN})
     return rows

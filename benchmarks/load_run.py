@@ -46,7 +46,7 @@ class Load:
         self.floor = Schedule(random_moments)
         self._options, self._host, self._golden = options, host, golden
         self._begun, self._done = Event(), Event()
-        self._users = self._users_left = self._completed = 0
+        self._users = self._users_left = 0
         self._load_average = round(os.getloadavg()[0], 2)
 
     def wait_for_begin(self) -> None:
@@ -70,7 +70,7 @@ class Load:
             now: when the answer was there.
             timing: its Server-Timing header.
         """
-        self._completed += 1
+        self.recorder.asked[row] += 1
         if self.searches.elapsed(due) >= WARM_UP_S:
             # Late is the generator's own part: it had nothing else to do and sent too late all the same.
             seconds = {CLIENT: now - due, FROM_SEND: now - sent, LATE: sent - max(due, free)}
@@ -105,11 +105,12 @@ class Load:
     def _result(self, *, seconds: float, client_cpu: float) -> LoadResult:
         options, steals = self._options, self.recorder.steals
         due = sum(schedule.taken + schedule.drop_rest() for schedule in (self.searches, self.floor))
+        answered = self.recorder.asked.total()
         return load_result(
             self.recorder,
             title=f"{options.rate:g} searches/s ({options.arrivals}) for {options.duration:g} s at {self._host}",
             budget_ms=options.p99_budget_ms,
-            unanswered=due - self._completed,
+            unanswered=due - answered,
             conditions=conditions(
                 threads=1,
                 cores=os.cpu_count(),  # of the machine; the client's own are fewer
@@ -120,7 +121,7 @@ class Load:
                 timers=get_hub().loop.backend,
                 searches_per_second=options.rate,
                 arrivals=options.arrivals,
-                answered_per_second=round(self._completed / seconds, 1),
+                answered_per_second=round(answered / seconds, 1),
                 empty_route_per_second=options.rate * FLOOR_SHARE,
                 users=self._users,
                 seconds=options.duration,

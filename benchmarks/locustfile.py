@@ -70,7 +70,7 @@ class LoadUser(FastHttpUser):
             timing = (response.headers or {}).get("server-timing") or ""
             self.load.answered(row, due=due, free=free, sent=sent, now=now, timing=timing)
             try:
-                check(response.status_code, response.content or b"")
+                check(response.status_code, response.content or str(getattr(response, "error", "")).encode())
             except CheckError as failure:
                 self.load.recorder.fail(row, failure.reason, failure.detail)
                 response.failure(failure)
@@ -124,8 +124,11 @@ def refuse_what_cannot_work(environment: Environment, runner: object, **_: Any) 
     logging.getLogger("locust.stats_logger").setLevel(logging.ERROR)  # the table is ours
     if not isinstance(runner, LocalRunner):
         raise SystemExit("this load runs in one process: leave out --master, --worker and --processes")
+    options = options_of(environment)
+    if options.headless and (options.num_users or 1) < 2:
+        raise SystemExit("this load needs --users of at least 2: one of them asks the empty route")
     try:
-        read_golden_queries(Path(options_of(environment).release))
+        read_golden_queries(Path(options.release))
     except ReleaseError as exc:
         raise SystemExit(f"error: {exc}") from exc
 
@@ -145,19 +148,20 @@ def start(environment: Environment, **_: Any) -> None:
 
 def conduct(environment: Environment, load: Load, users: AsyncResult) -> None:
     """Run to the end, report, and stop; without a web page, end the process with the verdict as its exit code."""
-    result = load.run(users.get())
-    report(result, Path(options_of(environment).out) if options_of(environment).out else None)
-    environment.process_exit_code = 0 if result.passed else 1
-    runner = environment.runner
-    if runner is not None:
-        runner.stop() if environment.web_ui else runner.quit()
+    try:
+        result = load.run(users.get())
+        report(result, options_of(environment).out)
+        environment.process_exit_code = 0 if result.passed else 1
+    finally:  # whatever happens, nobody waits for an end that does not come
+        if environment.runner is not None:
+            environment.runner.stop() if environment.web_ui else environment.runner.quit()
 
 
-def report(result: LoadResult, out: Path | None) -> None:
-    """The table, the files, the verdict."""
+def report(result: LoadResult, out: str) -> None:
+    """The table, the files where a folder is named, the verdict."""
     console = Console(highlight=False)
     console.print(result.table())
-    for path in result.save(out) if out else []:
+    for path in result.save(Path(out)) if out else []:
         console.print(f"[green]wrote[/green] {path}")
     console.print(result.verdict, style="green" if result.passed else "red", markup=False, soft_wrap=True)
 

@@ -12,6 +12,7 @@ from benchmarks.load_report import LoadResult, load_result
 def recorded(*, server_us: float = 250.0, steal: float = 0.0) -> Recorder:
     """100 first pages, 99 of them at `server_us` and one at a second, two later ones, an empty route."""
     recorder = Recorder()
+    recorder.asked.update({"first page": 100, "later page": 1, "empty route": 1})
     for number in range(100):
         total = server_us if number < 99 else 1e6
         recorder.add(Sample("first page", {"client": 400.0, "from_send": 350.0, "late": 50.0, "total": total}))
@@ -47,7 +48,7 @@ def test_a_failed_check_fails_the_load() -> None:
     result = result_of(recorder, budget_ms=100.0)
 
     assert not result.passed
-    assert "FAIL: 1 x later page: a product came twice; first: p9" == result.verdict
+    assert "FAIL: 1 x later page: a product came twice; the first: p9" == result.verdict
 
 
 def test_what_was_never_answered_or_never_measured_fails_the_load() -> None:
