@@ -6,6 +6,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
@@ -52,7 +53,7 @@ RUN python -m compileall -q .
 
 FROM base AS serving
 RUN groupadd --gid 10001 que2search \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/que2search que2search \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent que2search \
     && install -d -o que2search -g que2search /var/lib/que2search
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=release --chown=10001:10001 /opt/que2search /opt/que2search

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-import onnxruntime
 from rich.table import Table
 
 from benchmarks.conditions import machine, versions
 from benchmarks.disturbance import STEAL_LIMIT, CpuTimes, Pauses, cpu_times, spin, steal_between
+from models.runtime import onnx_providers
 
 MAPS = Path("/proc/self/maps")
 SPIN_MS = 300.0
@@ -58,7 +58,7 @@ def run() -> Diagnosis:
             cores(where.cores, os.cpu_count() or 1),
             Finding(subject="versions", found=", ".join(f"{name} {number}" for name, number in versions().items())),
             faiss_build(faiss.SIMDConfig.get_level_name(), where.isa),
-            Finding(subject="onnxruntime", found=", ".join(onnxruntime.get_available_providers())),
+            Finding(subject="onnxruntime", found=", ".join(onnx_providers())),
             Finding(subject="numpy", found=numpy_blas()),
             threads(os.environ.get("OMP_NUM_THREADS"), faiss.omp_get_max_threads()),
             openmp_pools(MAPS.read_text().splitlines() if MAPS.exists() else []),

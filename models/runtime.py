@@ -8,6 +8,7 @@ releases/NAME/
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-import onnxruntime
 
 from models.errors import ReleaseError
 from models.features import DocumentFeatures, Featurizer, QueryFeatures
+
+# From 1.29 on it reports its use to its makers, with a device id in the home directory, unless it finds this on import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 FORMAT = "que2search-release/1"
 MANIFEST_FILE = "manifest.json"
@@ -173,6 +177,12 @@ class Release:
 
     def judgements(self) -> list[Judgement]:
         return _read_lines(self.path / JUDGEMENTS_FILE, Judgement)
+
+
+def onnx_providers() -> list[str]:
+    """What this installation of ONNX Runtime can run on."""
+    providers: list[str] = onnxruntime.get_available_providers()
+    return providers
 
 
 def open_release(path: Path, *, engine: Engine = "onnx") -> Release:

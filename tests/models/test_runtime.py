@@ -1,7 +1,10 @@
 """A release is opened whole and unaltered, or not at all."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +78,17 @@ def test_what_is_not_a_whole_release_is_refused(copy: Path, tmp_path: Path) -> N
     (copy / MANIFEST_FILE).unlink()
     with pytest.raises(ReleaseError, match="never sealed"):
         open_release(copy)
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would leave a device id in the home directory and start a thread; with CI unset, too."""
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "LD_LIBRARY_PATH"}}
+    code = "import models.runtime, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=environment | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
+        check=True,
+    )
+
+    assert [] == list(tmp_path.iterdir())
