@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.data.schema import EVENT_KINDS, EVENTS
-from models.data.synthetic.facts import NONE, Ints
+from models.data.synthetic.facts import NONE, RELEVANT, Ints
 from models.data.synthetic.listings import LAST_DAY, product_ids
 from models.data.synthetic.matches import Ragged, Truth
 from models.data.synthetic.queries import QueryPool
@@ -46,8 +46,9 @@ class _Crowd:
         wanted, near = [], []
         for query in pool.queries:
             products, ratings = truth.related(query.intent)
-            wanted.append(products[ratings >= 2][:_MOST_MATCHES])
-            near.append(products[ratings == 1][:_MOST_MATCHES])
+            # Copies: a slice would keep every product of the category alive.
+            wanted.append(products[ratings >= RELEVANT][:_MOST_MATCHES].copy())
+            near.append(products[ratings == RELEVANT - 1][:_MOST_MATCHES].copy())
         self._wanted, self._near = Ragged.of(wanted), Ragged.of(near)
         self._cumulative = np.cumsum(pool.shares)
         self._products = len(truth.facts)
@@ -90,7 +91,7 @@ class _Crowd:
         """The product of each click, and whether it was wanted (0), near (1) or anything (2)."""
         kind = rng.choice(len(_CLICK_SHARES), len(query), p=_CLICK_SHARES)
         anything = rng.integers(self._products, size=len(query))
-        # Squared: the products at the top of a list get most of the clicks.
+        # A power above 1: the products at the top of a list get most of the clicks.
         wanted = self._wanted.choose(query, rng.random(len(query)) ** 1.5)
         near = self._near.choose(query, rng.random(len(query)))
         product = np.select([kind == 0, kind == 1], [wanted, near], anything)

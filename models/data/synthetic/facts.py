@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.data.synthetic.vocabulary import AUDIENCE, COLOUR, FACETS, SIZE, Vocabulary
 
 Ints = NDArray[np.int64]
+RELEVANT = 2  # the lowest rating of a product that answers the query
 NONE = -1  # a product without the fact; a searcher who does not ask for it
 
 # How often a product has each of FACETS at all.
@@ -66,7 +67,7 @@ def _draw_facet(vocabulary: Vocabulary, leaf: Ints, facet: int, rng: np.random.G
     for number, each in enumerate(vocabulary.leaves):
         table[number, : len(each.values[facet])] = each.values[facet]
     sizes = (table != NONE).sum(axis=1)[leaf]
-    # Squared, so that the first values (black, cotton, ...) are the common ones.
+    # A power above 1 makes the first values (black, cotton, ...) the common ones.
     position = (sizes * rng.random(len(leaf)) ** 1.4).astype(np.int64)
     present = (rng.random(len(leaf)) < _PRESENT[facet]) & (sizes > 0)
     return np.where(present, table[leaf, position], NONE)

@@ -18,7 +18,7 @@ KINDS = {"lexical": 0.58, "synonym": 0.1, "cross_lingual": 0.2, "misspelt": 0.06
 _FACET_COUNTS = (0.08, 0.4, 0.36, 0.16)  # searchers who ask for 0, 1, 2, 3 facets
 _FACET_WEIGHTS = (3.0, 2.0, 2.2, 1.5, 1.0, 1.8)  # in the order of FACETS
 _ZIPF_EXPONENT, _ZIPF_OFFSET = 0.8, 20.0
-_LARGEST_POOL = 200_000
+_LARGEST_POOL = 100_000  # so that a million products take bounded time and memory
 
 
 @dataclass(frozen=True)
