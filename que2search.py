@@ -1,6 +1,8 @@
 """que2search: the command line. Each command imports what it needs when it runs, so --help is instant."""
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -241,6 +243,8 @@ def serve(
     ] = None,
 ) -> None:
     """Answer /search over HTTP. Every other setting is a Q2S_ variable; see docs/operations.md."""
+    # The first process of a container is deaf to a signal that it does not handle, and the imports take a while.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
     from service.server import serve as serve_http
     from service.settings import load_settings
 
