@@ -1,7 +1,9 @@
 """The channels of a tower: each turns one kind of input into a vector of the tower's size.
 
 A channel returns the vector (b, d) and whether its input was there (b,) bool; an absent input is a zero vector,
-the baseline of the paper's own ablation. Shapes: b rows, d tower size, t tokens, g 3-grams, m images.
+the baseline of the paper's own ablation. A present one is layer-normalised, so that all channels enter the fusion at
+one scale: otherwise attention learns first to silence whichever channel starts out large, and it never recovers
+[inferred; the paper does not say]. Shapes: b rows, d tower size, t tokens, g 3-grams, m images.
 """
 
 from typing import NamedTuple
@@ -26,10 +28,11 @@ class TextChannel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.projection = nn.Linear(encoder.dim, dim)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, token_ids: Tensor) -> ChannelOutput:
         present = (token_ids != PAD).sum(dim=1) > 1  # more than the [CLS]
-        vector = self.projection(self.encoder(token_ids))
+        vector = self.norm(self.projection(self.encoder(token_ids)))
         return ChannelOutput(vector * present.unsqueeze(1), present)
 
 
@@ -39,7 +42,7 @@ class TrigramChannel(nn.Module):
     def __init__(self, *, rows: int, dim: int) -> None:
         super().__init__()
         self.table = nn.Embedding(rows, dim, padding_idx=PAD)
-        # A text has tens of 3-grams: their sum should start at about the size of the other channels.
+        self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.table.weight, std=0.05)
         with torch.no_grad():
             self.table.weight[PAD].zero_()
@@ -49,7 +52,8 @@ class TrigramChannel(nn.Module):
             vector = F.embedding_bag(trigram_ids, self.table.weight, mode="sum", padding_idx=PAD)
         else:
             vector = self.table(trigram_ids).sum(dim=1)  # the same sum, in operators that export
-        return ChannelOutput(vector, (trigram_ids != PAD).any(dim=1))
+        present = (trigram_ids != PAD).any(dim=1)
+        return ChannelOutput(self.norm(vector) * present.unsqueeze(1), present)
 
 
 class CountryChannel(nn.Module):
@@ -58,10 +62,11 @@ class CountryChannel(nn.Module):
     def __init__(self, *, countries: int, dim: int) -> None:
         super().__init__()
         self.table = nn.Embedding(countries + 1, dim)
+        self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.table.weight, std=0.05)
 
     def forward(self, country_ids: Tensor) -> ChannelOutput:
-        return ChannelOutput(self.table(country_ids), torch.ones_like(country_ids, dtype=torch.bool))
+        return ChannelOutput(self.norm(self.table(country_ids)), torch.ones_like(country_ids, dtype=torch.bool))
 
 
 class ImageChannel(nn.Module):
@@ -75,8 +80,9 @@ class ImageChannel(nn.Module):
         super().__init__()
         self.phi = nn.Sequential(nn.Linear(image_dim, dim), nn.GELU(), nn.Linear(dim, dim))
         self.rho = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, images: Tensor, image_mask: Tensor) -> ChannelOutput:
         present = image_mask.sum(dim=1) > 0  # (b,)
         pooled = (self.phi(images) * image_mask.unsqueeze(-1)).sum(dim=1)  # (b, m, d) -> (b, d)
-        return ChannelOutput(self.rho(pooled) * present.unsqueeze(1), present)
+        return ChannelOutput(self.norm(self.rho(pooled)) * present.unsqueeze(1), present)

@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "description_tokens": 48,
         },
         "model": {"query_encoder": _QUERY_ENCODER, "document_encoder": _QUERY_ENCODER},
-        "train": {"batch": 256, "epochs": 4},
+        "train": {"batch": 256, "epochs": 3},
     },
     "base": {  # hours on a few cores
         "features": {

@@ -11,18 +11,22 @@ ABSENT = -1e4  # a logit, not -inf: a row whose channels are all absent must giv
 class AttentionFusion(nn.Module):
     """Que2Search Eq. 1: a = softmax(Phi W), f = sum_i a_i phi_i, with Phi the concatenated channels, no bias.
 
-    Absent channels get no weight (masked softmax; the paper does not say). Shapes: b rows, n channels, d size.
+    Absent channels get no weight, and the logits are scaled by 1/sqrt(N D), so that attention settles no faster than
+    the channels learn: an unscaled gate silences the text encoder before it has learnt to speak [both inferred].
+    Shapes: b rows, n channels, d size.
     """
 
     def __init__(self, *, channels: int, dim: int) -> None:
         super().__init__()
         self.dim = dim
+        self.scale = (channels * dim) ** -0.5
         self.gate = nn.Linear(channels * dim, channels, bias=False)
         nn.init.zeros_(self.gate.weight)  # starts as the mean of the present channels
 
     def weights(self, channels: list[ChannelOutput]) -> Tensor:
         """The attention a (b, n); every row sums to 1."""
-        logits: Tensor = self.gate(torch.cat([vector for vector, _ in channels], dim=-1))  # (b, n)
+        concatenated = torch.cat([vector for vector, _ in channels], dim=-1)  # (b, n d)
+        logits: Tensor = self.gate(concatenated) * self.scale  # (b, n)
         present = torch.stack([present for _, present in channels], dim=-1)  # (b, n)
         return logits.masked_fill(~present, ABSENT).softmax(dim=-1)
 

@@ -13,7 +13,7 @@ from models.data.synthetic.vocabulary import Vocabulary
 QUERIES = 800
 _STRATA = 3  # head, torso, tail: a third of the searches each
 # Rated products per query. Nearly all queries have fewer relevant products than the cap: those are complete.
-_MOST_RELEVANT, _MOST_NEAR, _MOST_ELSEWHERE, _SIBLINGS, _RANDOM = 50, 12, 6, 4, 4
+_MOST_RELEVANT, _MOST_NEAR, _MOST_ELSEWHERE, _SIBLINGS, _RANDOM = 50, 20, 8, 4, 4
 
 
 def write_judgements(vocabulary: Vocabulary, truth: Truth, pool: QueryPool, *, rng: np.random.Generator) -> pa.Table:
@@ -34,11 +34,14 @@ def write_judgements(vocabulary: Vocabulary, truth: Truth, pool: QueryPool, *, r
 
 
 def stratified_sample(pool: QueryPool, size: int, rng: np.random.Generator) -> list[int]:
-    """Numbers of queries, as evenly as the pool allows over head, torso and tail and over languages."""
+    """Numbers of queries, as evenly as the pool allows over head, torso and tail and over countries.
+
+    Every country has its language, and its own share of searchers who write another one.
+    """
     stratum = np.minimum((np.cumsum(pool.shares) * _STRATA).astype(np.int64), _STRATA - 1)
-    cells: dict[tuple[int, str], list[int]] = {}
+    cells: dict[tuple[int, int], list[int]] = {}
     for number in rng.permutation(len(pool.queries)).tolist():
-        cells.setdefault((int(stratum[number]), pool.queries[number].language), []).append(number)
+        cells.setdefault((int(stratum[number]), pool.queries[number].intent.country), []).append(number)
     chosen: list[int] = []
     depth = 0
     while len(chosen) < min(size, len(pool.queries)):

@@ -14,7 +14,7 @@ from models.data.synthetic.vocabulary import COLOUR, TRAIT, Vocabulary
 DIM = 64
 MOST = 5
 _COUNT_SHARES = (0.08, 0.32, 0.25, 0.18, 0.1, 0.07)  # listings with 0, 1, ... 5 images
-_COLOUR_WEIGHT, _STYLE_WEIGHT, _NOISE = 0.8, 0.6, 0.6
+_COLOUR_WEIGHT, _STYLE_WEIGHT, _NOISE = 0.8, 0.6, 0.5
 
 Floats = NDArray[np.float64]
 

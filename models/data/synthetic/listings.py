@@ -15,9 +15,10 @@ from models.data.synthetic.wording import abbreviate, arrange, facet_word, missp
 
 LAST_DAY = datetime(2025, 3, 3, tzinfo=UTC)  # products are listed before it, events end at it
 
+_VAGUE = 0.22  # titles that do not say what is sold: the photograph does
 # How often a title names each of FACETS, and how often the description makes up for what it left out.
-_IN_TITLE = (0.5, 0.65, 0.5, 0.7, 0.65, 0.7)
-_IN_DESCRIPTION = 0.35
+_IN_TITLE = (0.35, 0.6, 0.5, 0.7, 0.6, 0.7)
+_IN_DESCRIPTION = 0.3
 _WHOLE_UNITS = 10  # units for a dollar above which nobody writes decimals
 _SENTENCES = ("name", *FACETS[:3], "brand", "size", "condition", "city", "closing")
 
@@ -98,7 +99,7 @@ class _Writer:
     def _title(self, number: int, name: str, known: dict[str, str], language: str) -> tuple[str, set[str]]:
         """The title, and which facts it tells."""
         vocabulary, dice = self._vocabulary, self._dice
-        if dice.random() < 0.06:
+        if dice.random() < _VAGUE:
             return recase(pick(vocabulary.vague_titles[language], dice), dice), set()
         told = {
             facet for facet, chance in zip(FACETS, _IN_TITLE, strict=True) if facet in known and dice.random() < chance
