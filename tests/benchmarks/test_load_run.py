@@ -97,8 +97,10 @@ def test_a_failed_check_is_counted_named_and_fails_the_load(golden_only: Path, t
     assert 0 == failed["first page"] == failed["empty route"]
 
 
-def test_where_nobody_answers_a_server_is_started_and_stopped(tmp_path: Path) -> None:
+def test_where_nobody_answers_a_server_is_started_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real service over a small release: pages are followed, every check holds, stages have percentiles."""
+    monkeypatch.setenv("Q2S_MAX_WAITING_MS", "60000")  # on a busy machine it would refuse some
+    monkeypatch.setenv("Q2S_TIMEOUT_MS", "60000")
     release = small_release(tmp_path, featurizer=small_featurizer())
     catalogue = small_catalogue(tmp_path, release, factory="IVF16,Flat")
 
