@@ -88,3 +88,35 @@ def test_results_can_be_read_by_machines(tmp_path: Path) -> None:
     assert 0 == result.returncode, result.stderr
     assert 300 == json.loads((tmp_path / "out" / "made.json").read_text())["counts"]["products"]
     assert "done dataset" in result.stdout
+
+
+def test_a_killed_build_goes_on_where_it_stopped(release_dir: Path, tmp_path: Path) -> None:
+    """Killed behind the first of two chunks: its vectors stay, and the second run embeds the rest alone."""
+    from index.catalogue import Catalogue
+    from models.data.schema import Dataset
+    from models.embed import CHUNK
+    from models.runtime import open_release
+    from que2search import fill_catalogue
+    from tests.helpers import small_dataset
+
+    class Killed(Exception):
+        pass
+
+    def kill(_done: int, _total: int) -> None:
+        raise Killed
+
+    release = open_release(release_dir)
+    dataset: Dataset = small_dataset(tmp_path / "things", products=CHUNK + 60, sessions=1)
+    with Catalogue.create(tmp_path / "catalogue") as store:
+        with pytest.raises(Killed):
+            fill_catalogue(store, dataset, release, kill)
+        before = next(store.vectors(release.id)).vectors.copy()
+
+        assert CHUNK == store.vector_count(release.id)
+
+        progress: list[tuple[int, int]] = []
+        fill_catalogue(store, dataset, release, lambda done, total: progress.append((done, total)))
+
+        assert CHUNK + 60 == store.vector_count(release.id)
+        assert before.tolist() == next(store.vectors(release.id)).vectors[:CHUNK].tolist()
+        assert [(CHUNK, CHUNK + 60), (CHUNK + 60, CHUNK + 60)] == progress
