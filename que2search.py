@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
-HOME = Path(os.environ.get("Q2S_HOME", "var"))
 PLAIN_EVERY_S = 5.0  # between progress lines where the output is not a terminal
 
 app = typer.Typer(
@@ -70,24 +69,41 @@ class Preset(StrEnum):
 
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result, for machines.", dir_okay=False)]
-DataOption = Annotated[Path, typer.Option("--data", help="Dataset directory.")]
-RunOption = Annotated[Path, typer.Option("--run", help="Run directory, as `train` made it.")]
-ReleaseOption = Annotated[Path, typer.Option("--release", help="Release directory, as `export` made it.")]
-CatalogueOption = Annotated[Path, typer.Option("--catalogue", help="Catalogue directory, as `build` made it.")]
-BenchOut = Annotated[Path, typer.Option("--out", help="Folder for the JSON, the Markdown and the plot.")]
 
-DATASET, RUN, RELEASE, CATALOGUE, BENCH = (
-    HOME / "datasets" / "sample",
-    HOME / "runs" / "sample",
-    HOME / "releases" / "sample",
-    HOME / "catalogue",
-    HOME / "bench",
-)
+
+def home() -> Path:
+    """Where datasets, runs, releases and the catalogue lie: --home, else Q2S_HOME, else `var`."""
+    return Path(os.environ.get("Q2S_HOME", "var"))
+
+
+def in_home(option: str, place: str, help_text: str) -> Any:
+    """A path option whose default lies in `home()`."""
+    return typer.Option(option, default_factory=lambda: home() / place, show_default=f"HOME/{place}", help=help_text)
+
+
+DataOption = Annotated[Path, in_home("--data", "datasets/sample", "Dataset directory.")]
+RunOption = Annotated[Path, in_home("--run", "runs/sample", "Run directory, as `train` made it.")]
+ReleaseOption = Annotated[Path, in_home("--release", "releases/sample", "Release directory, as `export` made it.")]
+CatalogueOption = Annotated[Path, in_home("--catalogue", "catalogue", "Catalogue directory, as `build` made it.")]
+DatasetOut = Annotated[Path, in_home("--out", "datasets/sample", "Where to write the dataset.")]
+RunOut = Annotated[Path, in_home("--out", "runs/sample", "Where to write the run.")]
+ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write the release.")]
+BenchOut = Annotated[Path, in_home("--out", "bench", "Folder for the JSON, the Markdown and the plot.")]
+
+
+@app.callback()
+def common(
+    home_dir: Annotated[
+        Path | None, typer.Option("--home", help="Where everything lies by default; else Q2S_HOME, else var.")
+    ] = None,
+) -> None:
+    if home_dir is not None:
+        os.environ["Q2S_HOME"] = str(home_dir)  # worker processes look there too
 
 
 @data_app.command("sample")
 def data_sample(
-    out: Annotated[Path, typer.Option("--out", help="Where to write the dataset.")] = DATASET,
+    out: DatasetOut,
     products: Annotated[int, typer.Option(min=100, help="How many products.")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal tables.")] = 0,
     json_file: JsonOption = None,
@@ -121,8 +137,8 @@ def data_import(
 
 @app.command()
 def train(
-    data: DataOption = DATASET,
-    out: Annotated[Path, typer.Option("--out", help="Where to write the run.")] = RUN,
+    data: DataOption,
+    out: RunOut,
     preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
@@ -143,8 +159,8 @@ def train(
 
 @app.command()
 def evaluate(
-    run: RunOption = RUN,
-    data: DataOption = DATASET,
+    run: RunOption,
+    data: DataOption,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it."""
@@ -162,9 +178,9 @@ def evaluate(
 
 @app.command()
 def export(
-    run: RunOption = RUN,
-    data: DataOption = DATASET,
-    out: Annotated[Path, typer.Option("--out", help="Where to write the release.")] = RELEASE,
+    run: RunOption,
+    data: DataOption,
+    out: ReleaseOut,
     json_file: JsonOption = None,
 ) -> None:
     """Export the towers, prove them equal to the trained ones, and seal the release."""
@@ -179,9 +195,9 @@ def export(
 
 @app.command()
 def build(
-    release: ReleaseOption = RELEASE,
-    data: DataOption = DATASET,
-    catalogue: CatalogueOption = CATALOGUE,
+    release: ReleaseOption,
+    data: DataOption,
+    catalogue: CatalogueOption,
     factory: Annotated[
         str | None, typer.Option(help="Faiss factory, such as OPQ32,IVF256,PQ32; default: by size.")
     ] = None,
@@ -208,7 +224,7 @@ def build(
 
 @app.command()
 def tune(
-    catalogue: CatalogueOption = CATALOGUE,
+    catalogue: CatalogueOption,
     release: Annotated[Path | None, typer.Option(help="Default: the current generation's, beside the others.")] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -234,8 +250,8 @@ def tune(
 
 @app.command()
 def serve(
-    release: Annotated[Path | None, typer.Option(help=f"Default: Q2S_RELEASE or {RELEASE}.")] = None,
-    catalogue: Annotated[Path | None, typer.Option(help=f"Default: Q2S_CATALOGUE or {CATALOGUE}.")] = None,
+    release: Annotated[Path | None, typer.Option(help="Default: Q2S_RELEASE or HOME/releases/sample.")] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Default: Q2S_CATALOGUE or HOME/catalogue.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: Q2S_HOST or 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Default: Q2S_PORT or 8000.")] = None,
     workers: Annotated[
@@ -248,7 +264,7 @@ def serve(
     from service.server import serve as serve_http
     from service.settings import load_settings
 
-    usual = {"Q2S_RELEASE": str(RELEASE), "Q2S_CATALOGUE": str(CATALOGUE)}
+    usual = {"Q2S_RELEASE": str(home() / "releases/sample"), "Q2S_CATALOGUE": str(home() / "catalogue")}
     chosen = {"release": release, "catalogue": catalogue, "host": host, "port": port, "workers": workers}
     overrides = {name: value for name, value in chosen.items() if value is not None}
     serve_http(load_settings({**usual, **os.environ}, overrides=overrides))
@@ -288,7 +304,7 @@ def search(
 
 
 @bench_app.command("towers")
-def bench_towers(release: ReleaseOption = RELEASE, out: BenchOut = BENCH, json_file: JsonOption = None) -> None:
+def bench_towers(release: ReleaseOption, out: BenchOut, json_file: JsonOption = None) -> None:
     """The query tower alone: ONNX Runtime against TorchScript, by query length."""
     from benchmarks.towers import run
 
@@ -299,9 +315,9 @@ def bench_towers(release: ReleaseOption = RELEASE, out: BenchOut = BENCH, json_f
 
 @bench_app.command("ann")
 def bench_ann(
-    release: ReleaseOption = RELEASE,
-    catalogue: CatalogueOption = CATALOGUE,
-    out: BenchOut = BENCH,
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
     json_file: JsonOption = None,
 ) -> None:
     """The index alone: every operating point and exact search, on golden queries."""
@@ -314,10 +330,10 @@ def bench_ann(
 
 @bench_app.command("search")
 def bench_search(
-    release: ReleaseOption = RELEASE,
-    catalogue: CatalogueOption = CATALOGUE,
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
     engine: Annotated[Engine, typer.Option(help="What runs the query tower.")] = Engine.onnx,
-    out: BenchOut = BENCH,
     json_file: JsonOption = None,
 ) -> None:
     """The whole pipeline in one process: first and later pages, stage by stage."""
@@ -330,11 +346,11 @@ def bench_search(
 
 @bench_app.command("http")
 def bench_http(
-    release: ReleaseOption = RELEASE,
-    catalogue: CatalogueOption = CATALOGUE,
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
     url: Annotated[str | None, typer.Option(help="A running server; default: one started for this run.")] = None,
     pid: Annotated[int | None, typer.Option(help="Of that server, for its CPU time.")] = None,
-    out: BenchOut = BENCH,
     json_file: JsonOption = None,
 ) -> None:
     """/search over a socket, beside an empty route of the same server."""
@@ -347,8 +363,9 @@ def bench_http(
 
 @bench_app.command("load")
 def bench_load(
-    release: ReleaseOption = RELEASE,
-    catalogue: CatalogueOption = CATALOGUE,
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
     url: Annotated[
         str, typer.Option(help="A running server; where nobody answers, one is started for this run.")
     ] = "http://127.0.0.1:8000",
@@ -359,7 +376,6 @@ def bench_load(
     seed: Annotated[int, typer.Option(min=0, help="Of due times and queries.")] = 0,
     p99_budget_ms: Annotated[float, typer.Option(min=0, help="For the first page, in the server.")] = 1.5,
     one_core: Annotated[bool, typer.Option("--one-core", help="Keep client and server on one core.")] = False,
-    out: BenchOut = BENCH,
     json_file: JsonOption = None,
 ) -> None:
     """People who search and page, in an open loop; fails when P99 is over the budget or an answer is wrong."""
@@ -413,10 +429,10 @@ def release_named(release_id: str) -> Path:
     from models.errors import ReleaseError
     from models.runtime import MANIFEST_FILE, read_manifest
 
-    for path in sorted((HOME / "releases").glob(f"*/{MANIFEST_FILE}")):
+    for path in sorted((home() / "releases").glob(f"*/{MANIFEST_FILE}")):
         if read_manifest(path.parent).id == release_id:
             return path.parent
-    raise ReleaseError(f"no release {release_id} in {HOME / 'releases'}; name its directory with --release")
+    raise ReleaseError(f"no release {release_id} in {home() / 'releases'}; name its directory with --release")
 
 
 @contextmanager

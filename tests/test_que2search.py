@@ -120,3 +120,12 @@ def test_a_killed_build_goes_on_where_it_stopped(release_dir: Path, tmp_path: Pa
         assert CHUNK + 60 == store.vector_count(release.id)
         assert before.tolist() == next(store.vectors(release.id)).vectors[:CHUNK].tolist()
         assert [(CHUNK, CHUNK + 60), (CHUNK + 60, CHUNK + 60)] == progress
+
+
+def test_home_is_where_defaults_lie(tmp_path: Path) -> None:
+    """--home wins over Q2S_HOME and the default `var`; the error names the place looked at."""
+    result = que2search("--home", tmp_path / "here", "tune", home=tmp_path)
+
+    assert 1 == result.returncode
+    assert f"{tmp_path}/here/catalogue" in result.stderr
+    assert "var/catalogue" in que2search("tune", home=tmp_path).stderr
