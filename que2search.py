@@ -478,7 +478,7 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
 
 def finish(made: str, result: object, json_file: Path | None) -> None:
     """Say what was made, and write the result for machines when asked to."""
-    console.print(f"[green]done[/green] {made}", highlight=False)
+    console.print(f"[green]done[/green] {made}", highlight=False, soft_wrap=True)
     write_json(result, json_file)
 
 
@@ -486,7 +486,7 @@ def finish_bench(result: "BenchResult", out: Path, json_file: Path | None) -> No
     """Show the table, and keep it as JSON, Markdown and a plot."""
     console.print(result.table())
     for path in result.save(out):
-        console.print(f"[green]wrote[/green] {path}", highlight=False)
+        console.print(f"[green]wrote[/green] {path}", highlight=False, soft_wrap=True)
     write_json(result, json_file)
 
 
