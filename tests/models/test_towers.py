@@ -38,7 +38,7 @@ def document_vectors(towers: TwoTowers, images: list[object]) -> Tensor:
 
 
 def test_trigrams_are_summed_and_padding_adds_nothing() -> None:
-    """Rows 1 and 2 are [1, 0] and [0, 2]: ids 1, 2, 2 give [1, 4]; no ids give zero and an absent channel."""
+    """Rows 1 and 2 are [1, 0] and [0, 2]: ids 1, 2, 2 sum to [1, 4], normalised [-1, 1]; no ids give zero, absent."""
     channel = TrigramChannel(rows=3, dim=2)
     with torch.no_grad():
         channel.table.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
@@ -46,15 +46,15 @@ def test_trigrams_are_summed_and_padding_adds_nothing() -> None:
     for mode in (True, False):
         vector, present = channel.train(mode)(ids)
 
-        assert [[1.0, 4.0], [0.0, 0.0]] == vector.tolist()
+        assert [-1.0, 1.0, 0.0, 0.0] == pytest.approx(vector.flatten().tolist(), abs=1e-4)
         assert [True, False] == present.tolist()
 
 
 def test_attention_is_a_softmax_over_the_concatenated_channels() -> None:
-    """Eq. 1 with W picking each channel's first coordinate: weights softmax([ln 3, 0]) = [3/4, 1/4]."""
+    """Eq. 1 with W / sqrt(4) picking each channel's first coordinate: weights softmax([ln 3, 0]) = [3/4, 1/4]."""
     fusion = AttentionFusion(channels=2, dim=2)
     with torch.no_grad():
-        fusion.gate.weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]))
+        fusion.gate.weight.copy_(torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]]))
     here = torch.tensor([True])
     channels = [
         ChannelOutput(torch.tensor([[np.log(3.0), 4.0]], dtype=torch.float32), here),
