@@ -31,7 +31,7 @@ from models.runtime import (
     ReleaseManifest,
     sha256,
 )
-from models.towers import DocumentTower, QueryTower, as_tensors
+from models.towers import Tower, as_tensors
 from models.training.run import Run
 
 GOLDEN_QUERIES = 1_000
@@ -111,7 +111,7 @@ def write_lines(path: Path, lines: Iterable[msgspec.Struct]) -> None:
         file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
-def _to_onnx(tower: QueryTower | DocumentTower, example: QueryFeatures | DocumentFeatures, path: Path) -> None:
+def _to_onnx(tower: Tower, example: QueryFeatures | DocumentFeatures, path: Path) -> None:
     """One self-contained file; every row count and every padded length is free."""
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     rows_only = {0: torch.export.Dim.DYNAMIC}

@@ -18,7 +18,7 @@ from models.runtime import (
     OnnxTower,
     TorchScriptQueryTower,
 )
-from models.towers import DocumentTower, QueryTower, as_tensors
+from models.towers import Tower, as_tensors
 from models.training.run import Run
 
 MAX_DIFFERENCE = 1e-4  # of any coordinate between the trained and an exported tower
@@ -54,9 +54,7 @@ def check_parity(run: Run, dataset: Dataset, release: Path, *, queries: pl.DataF
     return differences
 
 
-def largest_difference(
-    tower: QueryTower | DocumentTower, exported: OnnxTower | TorchScriptQueryTower, batches: list[Any]
-) -> float:
+def largest_difference(tower: Tower, exported: OnnxTower | TorchScriptQueryTower, batches: list[Any]) -> float:
     """max |exported - trained| over all batches and coordinates."""
     tower.eval()
     with torch.inference_mode():

@@ -22,10 +22,10 @@ DOCUMENT_INPUTS = (
 )
 
 
-class QueryTower(nn.Module):
-    """Query text, its 3-grams and the searcher's country to (b, d), rows of norm 1 (Que2Search 3.1, Fig. 2)."""
+class Tower(nn.Module):
+    """Channels, given, and their fusion."""
 
-    inputs = QUERY_INPUTS
+    inputs: tuple[str, ...]  # the features it takes, in order
 
     def __init__(self, *, channels: nn.ModuleDict, fusion: AttentionFusion) -> None:
         super().__init__()
@@ -35,6 +35,12 @@ class QueryTower(nn.Module):
     @property
     def dim(self) -> int:
         return self.fusion.dim
+
+
+class QueryTower(Tower):
+    """Query text, its 3-grams and the searcher's country to (b, d), rows of norm 1 (Que2Search 3.1, Fig. 2)."""
+
+    inputs = QUERY_INPUTS
 
     def encode_channels(self, token_ids: Tensor, trigram_ids: Tensor, country_ids: Tensor) -> list[ChannelOutput]:
         inputs = {"text": token_ids, "trigram": trigram_ids, "country": country_ids}
@@ -44,19 +50,10 @@ class QueryTower(nn.Module):
         return F.normalize(self.fusion(self.encode_channels(token_ids, trigram_ids, country_ids)), dim=-1)
 
 
-class DocumentTower(nn.Module):
+class DocumentTower(Tower):
     """Title, description and images to (b, d), rows of norm 1; both texts go through one encoder."""
 
     inputs = DOCUMENT_INPUTS
-
-    def __init__(self, *, channels: nn.ModuleDict, fusion: AttentionFusion) -> None:
-        super().__init__()
-        self.channels = channels
-        self.fusion = fusion
-
-    @property
-    def dim(self) -> int:
-        return self.fusion.dim
 
     def encode_channels(
         self,
@@ -105,7 +102,7 @@ class TwoTowers(nn.Module):
         return list({id(p): p for encoder in encoders for p in encoder.parameters()}.values())
 
 
-def as_tensors(features: QueryFeatures | DocumentFeatures, tower: QueryTower | DocumentTower) -> list[Tensor]:
+def as_tensors(features: QueryFeatures | DocumentFeatures, tower: Tower) -> list[Tensor]:
     """The features that a tower takes, in its order."""
     return [torch.from_numpy(getattr(features, name)) for name in tower.inputs]
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from models.errors import DataError
 
 FORMAT = "que2search-dataset/1"
+RELEVANT = 2  # the lowest rating, of 0 to 3, of a product that answers the query
 EVENT_KINDS = ("search", "click", "message", "reply")
 
 _time = pa.timestamp("us", tz="UTC")
@@ -62,7 +63,7 @@ JUDGEMENTS = pa.schema(
         pa.field("query", pa.string(), nullable=False),
         ("country", pa.string()),
         pa.field("product_id", pa.string(), nullable=False),
-        pa.field("rating", pa.int64(), nullable=False),  # 0-3; 2 and 3 are relevant
+        pa.field("rating", pa.int64(), nullable=False),  # 0-3, see RELEVANT
         ("language", pa.string()),
     ]
 )

@@ -6,8 +6,6 @@ q: queries, p: (query, product) pairs, b: batch, k: list length
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-RELEVANT = 2  # ratings are 0 to 3
-
 
 def batch_hits_at_k(scores: np.ndarray, *, k: int) -> np.ndarray:
     """Whether each query of a batch finds its own document among the batch's: Que2Search 3.4, "batch recall@K".

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.data.schema import RELEVANT
 from models.evaluation.bootstrap import (
     ROUNDS,
     Estimate,
@@ -15,7 +16,7 @@ from models.evaluation.bootstrap import (
     mean_over,
     roc_auc_over,
 )
-from models.evaluation.metrics import RELEVANT, batch_hits_at_k, ndcg_at_k, recall_at_k, roc_auc_by_query
+from models.evaluation.metrics import batch_hits_at_k, ndcg_at_k, recall_at_k, roc_auc_by_query
 from models.evaluation.slices import Slice, slices, whole
 from models.evaluation.systems import System
 from models.evaluation.task import EvaluationTask

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.evaluation.metrics import RELEVANT
+from models.data.schema import RELEVANT
 from models.evaluation.task import EvaluationTask
 
 # Characters; the paper's trigram channel dominates below five.

@@ -8,11 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from models.data.conversations import split_judgements
+from models.data.schema import RELEVANT
 from models.features import DocumentFeatures, Featurizer, QueryFeatures
-from models.towers import DocumentTower, QueryTower, TwoTowers, as_tensors
+from models.towers import Tower, TwoTowers, as_tensors
 from models.training.batches import DocumentTable, QueryTable
 
-RELEVANT = 2  # ratings are 0 to 3
 MAX_JUDGEMENTS = 5_000
 MAX_POSITIVES, NEGATIVES_PER_POSITIVE = 500, 10
 EMBED_BATCH = 256
@@ -26,7 +26,7 @@ class Table(Protocol):
     def batch(self, rows: np.ndarray) -> QueryFeatures | DocumentFeatures: ...
 
 
-def embed_rows(tower: QueryTower | DocumentTower, table: Table, rows: np.ndarray) -> np.ndarray:
+def embed_rows(tower: Tower, table: Table, rows: np.ndarray) -> np.ndarray:
     """Vectors (n, d) float32 in the order of `rows`; texts of like length share a batch, so little is padding."""
     vectors = np.zeros((len(rows), tower.dim), dtype=np.float32)
     order = np.argsort(table.lengths[rows], kind="stable")

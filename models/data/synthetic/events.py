@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.data.schema import EVENT_KINDS, EVENTS
-from models.data.synthetic.facts import NONE, RELEVANT, Ints
+from models.data.schema import EVENT_KINDS, EVENTS, RELEVANT
+from models.data.synthetic.facts import NONE, Ints
 from models.data.synthetic.listings import LAST_DAY, product_ids
 from models.data.synthetic.matches import Ragged, Truth
 from models.data.synthetic.queries import QueryPool

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from models.data.synthetic.vocabulary import AUDIENCE, COLOUR, FACETS, SIZE, Vocabulary
 
 Ints = NDArray[np.int64]
-RELEVANT = 2  # the lowest rating of a product that answers the query
 NONE = -1  # a product without the fact; a searcher who does not ask for it
 
 # How often a product has each of FACETS at all.
