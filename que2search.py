@@ -523,17 +523,21 @@ def hits_table(answer: Mapping[str, Any]) -> Table:
 
 def main() -> None:
     """Run the command line; an error that the user can act on is one line, not a traceback."""
-    from index.errors import SearchIndexError
-    from models.errors import ModelsError
-    from service.errors import ServiceError
-
     try:
         app()
-    except (ModelsError, SearchIndexError, ServiceError) as exc:
-        errors.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from exc
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as exc:
+        if not isinstance(exc, errors_to_act_on()):
+            raise
+        errors.print(f"error: {exc}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from exc
+
+
+def errors_to_act_on() -> tuple[type[Exception], ...]:
+    """The roots of our error trees, of the packages that a command has loaded: no other can have raised."""
+    roots = {"models.errors": "ModelsError", "index.errors": "SearchIndexError", "service.errors": "ServiceError"}
+    return tuple(getattr(sys.modules[module], root) for module, root in roots.items() if module in sys.modules)
 
 
 if __name__ == "__main__":
