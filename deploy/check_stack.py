@@ -28,8 +28,8 @@ P99 = 'histogram_quantile(0.99, sum by (le) (rate(q2s_request_seconds_bucket{pag
 
 
 def main() -> None:
-    search_through_the_port()
-    confinement_and_size()
+    release = search_through_the_port()
+    confinement_and_size(release)
     wait_for("Prometheus up == 1", lambda: [row["value"][1] for row in ask('up{job="que2search"}')] == ["1"])
     say("Prometheus: up == 1")
     for number in range(SEARCHES):
@@ -44,7 +44,8 @@ def main() -> None:
     say(f"dashboard: all {len(queries)} queries answer")
 
 
-def search_through_the_port() -> None:
+def search_through_the_port() -> str:
+    """The id of the release that answers."""
     answer = get(f"{SERVICE}/search", q="red dress", country="GB")
     if len(answer["hits"]) != 10:
         fail(f"/search gave {len(answer['hits'])} hits: {answer}")
@@ -52,11 +53,12 @@ def search_through_the_port() -> None:
     say(f"/search through the published port: 10 hits, {effort=}, {release=}, first {answer['hits'][0]['title']!r}")
     ready = get(f"{SERVICE}/readyz")
     say(f"/readyz: {ready['status']}, generation {ready['generation']}")
+    return str(release)
 
 
-def confinement_and_size() -> None:
+def confinement_and_size(release: str) -> None:
     """What only the container engine can tell."""
-    engine, container = find_container()
+    engine, container = wait_for("a container of the compose service `search`, by docker or podman", find_container)
     inspect, execute = (engine, "inspect", container, "--format"), (engine, "exec", container)
     user = output(*execute, "id", "-u")
     read_only = output(*inspect, "{{.HostConfig.ReadonlyRootfs}}")
@@ -64,6 +66,9 @@ def confinement_and_size() -> None:
     if user == "0" or read_only != "true" or writable:
         fail(f"{user=}, {read_only=}, {writable=}")
     say(f"container: user {user}, read-only root, a write to it fails")
+    sample = json.loads(output(*execute, "cat", f"{SAMPLE}/releases/sample/manifest.json"))
+    if sample["id"] != release:
+        fail(f"{release} answers, but the image carries {sample['id']}: the volume is an older stack's")
     carried = int(output(*execute, "du", "-sk", SAMPLE).split()[0]) * 1024 / 1e6
     whole = int(output(engine, "image", "inspect", output(*inspect, "{{.Image}}"), "--format", "{{.Size}}")) / 1e6
     say(f"image: {whole:.0f} MB = {whole - carried:.0f} MB + {carried:.0f} MB of carried sample")
@@ -71,13 +76,13 @@ def confinement_and_size() -> None:
         fail(f"the image without the sample is larger than {SIZE_LIMIT_MB} MB")
 
 
-def find_container() -> tuple[str, str]:
+def find_container() -> tuple[str, str] | None:
     """The engine that runs the search service, and the container's id."""
     for engine in filter(which, ("docker", "podman")):
         found = run(engine, "ps", "--quiet", "--filter", "label=com.docker.compose.service=search").stdout.split()
         if found:
             return engine, found[0]
-    return fail("neither docker nor podman knows a container of the compose service `search`")
+    return None
 
 
 def dashboard_queries() -> Iterator[str]:
