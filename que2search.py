@@ -236,10 +236,7 @@ def tune(
 
     generation = open_current(catalogue)
     opened = open_release(release or release_named(generation.manifest.release))
-    golden = opened.golden_queries()
-    vectors = opened.query_tower.embed(
-        opened.featurizer.queries([g.query for g in golden], [g.country for g in golden])
-    )
+    vectors = opened.golden_vectors()
     with progress_bar("settings") as progress:
         tuning = tune_generation(generation.ann, generation.exact, vectors, progress=progress)
     generation.save_operating_points(tuning.points)

@@ -9,11 +9,10 @@ from benchmarks.blocks import Progress, in_turn, interleave
 from benchmarks.conditions import conditions, pinned
 from benchmarks.report import BenchResult, Row
 from index.ann import AnnIndex
-from index.errors import TuneError
 from index.generations import Generation, open_current
 from index.operating_points import EFFORTS, OperatingPoint
 from index.tune import ann_recall, nearest
-from models.runtime import Release, open_release
+from models.runtime import open_release
 
 
 def run(
@@ -22,11 +21,10 @@ def run(
     """Search golden queries one at a time on one thread, as a request does, at every effort.
 
     Raises:
-        ReleaseError, IndexFileError: the release or the generation cannot be opened.
-        TuneError: the release has no golden queries.
+        ReleaseError, IndexFileError: the release or the generation cannot be opened, or there are no golden queries.
     """
     opened, generation = open_release(release), open_current(catalogue)
-    queries = golden_vectors(opened)
+    queries = opened.golden_vectors()
     points = [generation.operating_points[effort] for effort in EFFORTS]
     arms = {
         point.effort: in_turn(partial(_search, generation, point), np.split(queries, len(queries)), calls=calls)
@@ -67,14 +65,6 @@ def run(
         ),
         notes=[*_untuned(generation), *measured.notes()],
     )
-
-
-def golden_vectors(release: Release) -> np.ndarray:
-    """(n, d) float32: the golden queries, embedded. Raises TuneError where there are none."""
-    golden = release.golden_queries()
-    if not golden:
-        raise TuneError(f"release {release.id} has no golden queries; export it from a dataset that has queries")
-    return np.stack([release.embed_query(query.query, query.country) for query in golden])
 
 
 def recall(generation: Generation, point: OperatingPoint, queries: np.ndarray, relevant: list[np.ndarray]) -> float:

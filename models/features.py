@@ -184,7 +184,7 @@ class Featurizer:
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Ragged rows as one (n, longest) int64 array, 0 behind each row's end; at least one column wide."""
-    width = max(1, *map(len, rows))
+    width = max(1, max(map(len, rows), default=0))
     padded = np.zeros((len(rows), width), dtype=np.int64)
     for at, row in enumerate(rows):
         padded[at, : len(row)] = row

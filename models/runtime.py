@@ -175,6 +175,17 @@ class Release:
     def golden_queries(self) -> list[GoldenQuery]:
         return _read_lines(self.path / GOLDEN_QUERIES_FILE, GoldenQuery)
 
+    def golden_vectors(self) -> np.ndarray:
+        """(n, d) float32: the golden queries, embedded; what tuning and measuring search with.
+
+        Raises:
+            ReleaseError: the release has none.
+        """
+        golden = self.golden_queries()
+        if not golden:
+            raise ReleaseError(f"{self.path} has no golden queries; export it from a dataset that has queries")
+        return np.stack([self.embed_query(query.query, query.country) for query in golden])
+
     def judgements(self) -> list[Judgement]:
         return _read_lines(self.path / JUDGEMENTS_FILE, Judgement)
 

@@ -98,6 +98,22 @@ class DocumentTable:
         )
 
 
+class NumberedPairs(NamedTuple):
+    """p (query, product) pairs as row numbers."""
+
+    queries: pl.DataFrame  # the distinct (query, country) pairs, in order of appearance
+    query_rows: np.ndarray  # (p,) int64, into `queries`
+    document_rows: np.ndarray  # (p,) int64, into the document table
+
+
+def number_pairs(pairs: pl.DataFrame, documents: DocumentTable) -> NumberedPairs:
+    """Give each query, and each product of `documents`, its row; `pairs` has query, country and product_id."""
+    queries = pairs.select("query", "country").unique(maintain_order=True).with_row_index("row")
+    joined = pairs.join(queries, on=["query", "country"], how="left", nulls_equal=True, maintain_order="left")
+    document_rows = [documents.row_of[product] for product in pairs["product_id"]]
+    return NumberedPairs(queries, joined["row"].to_numpy().astype(np.int64), np.array(document_rows, dtype=np.int64))
+
+
 class PairBatch(NamedTuple):
     """b positive pairs: row i of the queries wants row i of the documents."""
 

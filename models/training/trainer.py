@@ -19,7 +19,7 @@ from models.errors import DataError, RunError
 from models.features import Featurizer
 from models.losses import scaled_softmax, symmetric_scaled_softmax
 from models.towers import TwoTowers, as_tensors, build_towers
-from models.training.batches import DocumentTable, PairBatch, PairBatches, QueryTable
+from models.training.batches import DocumentTable, PairBatch, PairBatches, QueryTable, number_pairs
 from models.training.checkpoint import Evaluation, Position, load_checkpoint, save_checkpoint, save_weights
 from models.training.prepare import prepare_featurizer
 from models.training.run import BEST_FILE, CHECKPOINT_FILE, CONFIG_FILE, Run, finish_run, start_run
@@ -208,12 +208,10 @@ def rate_at(step: int, most_steps: int, config: TrainConfig) -> float:
 def _pair_batches(
     pairs: pl.DataFrame, documents: DocumentTable, featurizer: Featurizer, config: RunConfig
 ) -> PairBatches:
-    queries = pairs.select("query", "country").unique(maintain_order=True).with_row_index("row")
-    joined = pairs.join(queries, on=["query", "country"], how="left", nulls_equal=True, maintain_order="left")
-    document_rows = [documents.row_of[product] for product in pairs["product_id"]]
+    numbered = number_pairs(pairs, documents)
     return PairBatches(
-        np.stack([joined["row"].to_numpy().astype(np.int64), np.array(document_rows, dtype=np.int64)], axis=1),
-        queries=QueryTable(queries, featurizer),
+        np.stack([numbered.query_rows, numbered.document_rows], axis=1),
+        queries=QueryTable(numbered.queries, featurizer),
         documents=documents,
         batch=config.train.batch,
         seed=config.seed,

@@ -11,7 +11,7 @@ from models.data.conversations import split_judgements
 from models.data.schema import RELEVANT
 from models.features import DocumentFeatures, Featurizer, QueryFeatures
 from models.towers import Tower, TwoTowers, as_tensors
-from models.training.batches import DocumentTable, QueryTable
+from models.training.batches import DocumentTable, QueryTable, number_pairs
 
 MAX_JUDGEMENTS = 5_000
 MAX_POSITIVES, NEGATIVES_PER_POSITIVE = 500, 10
@@ -43,13 +43,11 @@ class Validation:
 
     def __init__(self, examples: pl.DataFrame, *, documents: DocumentTable, featurizer: Featurizer) -> None:
         """`examples` has the columns query, country, product_id and relevant (bool)."""
-        queries = examples.select("query", "country").unique(maintain_order=True).with_row_index("row")
-        rows = examples.join(queries, on=["query", "country"], how="left", nulls_equal=True, maintain_order="left")
-        self._queries = QueryTable(queries, featurizer)
+        numbered = number_pairs(examples, documents)
+        self._queries = QueryTable(numbered.queries, featurizer)
         self._documents = documents
-        self._query_at = rows["row"].to_numpy()
-        document_rows = np.array([documents.row_of[product] for product in examples["product_id"]], dtype=np.int64)
-        self._document_rows, self._document_at = np.unique(document_rows, return_inverse=True)
+        self._query_at = numbered.query_rows
+        self._document_rows, self._document_at = np.unique(numbered.document_rows, return_inverse=True)
         self._relevant = examples["relevant"].to_numpy()
 
     def roc_auc(self, towers: TwoTowers) -> float:

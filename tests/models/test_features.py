@@ -126,6 +126,7 @@ def test_a_damaged_featuriser_is_refused(tmp_path: Path, name: str) -> None:
 def test_padding_goes_behind_each_row() -> None:
     assert [[1, 2, 3], [4, 0, 0], [0, 0, 0]] == pad([[1, 2, 3], [4], []]).tolist()
     assert [[0], [0]] == pad([[], []]).tolist()
+    assert (0, 1) == pad([]).shape
 
 
 def test_the_query_length_is_the_99th_percentile() -> None:

@@ -92,3 +92,15 @@ def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     )
 
     assert [] == list(tmp_path.iterdir())
+
+
+def test_tuning_has_something_to_search_with_or_says_so(release_dir: Path, copy: Path) -> None:
+    """A vector for every golden query; a release that holds none is told to be exported again."""
+    release = open_release(release_dir)
+
+    assert (len(release.golden_queries()), release.dim) == release.golden_vectors().shape
+
+    emptied = open_release(copy)
+    (copy / "golden_queries.jsonl").write_bytes(b"")
+    with pytest.raises(ReleaseError, match="no golden queries"):
+        emptied.golden_vectors()
