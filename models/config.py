@@ -13,67 +13,25 @@ import msgspec
 import tomli_w
 
 from models.errors import ConfigError
+from models.sections import (
+    DOCUMENT_CHANNELS,
+    FURTHER_DOCUMENT_CHANNELS,
+    QUERY_CHANNELS,
+    BlendingConfig,
+    ClassificationConfig,
+    CurriculumConfig,
+    DistillationConfig,
+    FeatureConfig,
+    MiningConfig,
+    ModelConfig,
+    Section,
+    TrainConfig,
+)
 
-QUERY_CHANNELS = ("text", "trigram", "country")
-DOCUMENT_CHANNELS = ("title_text", "description_text", "title_trigram", "description_trigram", "image")
 TRIGRAM_ONLY = {
     "query_channels": ("trigram",),
     "document_channels": ("title_trigram", "description_trigram"),
 }  # the paper's baseline
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration file: immutable, and unknown keys are errors."""
-
-
-class EncoderConfig(Section, frozen=True, kw_only=True):
-    """A transformer text encoder."""
-
-    layers: int
-    dim: int
-    heads: int
-    ffn: int
-
-    def check(self, name: str) -> None:
-        if self.dim % self.heads:
-            raise ConfigError(f"{name}.dim={self.dim} must be divisible by {name}.heads={self.heads}")
-
-
-class FeatureConfig(Section, frozen=True, kw_only=True):
-    """What the featuriser is built with; query length comes from the data (99th percentile)."""
-
-    vocabulary: int  # SentencePiece pieces, at most: small data supports fewer
-    trigram_rows: int  # rows of a trigram table, row 0 is padding
-    title_tokens: int
-    description_tokens: int
-
-
-class ModelConfig(Section, frozen=True, kw_only=True):
-    """The two towers."""
-
-    query_encoder: EncoderConfig
-    document_encoder: EncoderConfig
-    dim: int = 128  # of the towers' outputs
-    dropout: float = 0.1
-    query_channels: tuple[str, ...] = QUERY_CHANNELS
-    document_channels: tuple[str, ...] = DOCUMENT_CHANNELS
-
-
-class TrainConfig(Section, frozen=True, kw_only=True):
-    """Stage 1 training: in-batch softmax until the validation ROC AUC stops rising."""
-
-    batch: int
-    epochs: int  # at most; early stopping usually ends before
-    scale: float = 20.0  # s of Eq. 2; the paper says 15 to 20
-    symmetric: bool = False  # Eq. 3, neutral for query to document in the paper
-    learning_rate: float = 7e-4
-    encoder_learning_rate: float = 2e-4
-    warmup_steps: int = 100  # a post-norm transformer needs a gentle start [inferred]
-    decay: bool = True  # learning rates fall linearly to a tenth over `epochs` [inferred]
-    clip: float = 1.0
-    patience: int = 3  # evaluations without a better validation ROC AUC
-    checkpoint_steps: int = 200
-    threads: int = 0  # of torch; 0: every core
 
 
 class RunConfig(Section, frozen=True, kw_only=True):
@@ -84,6 +42,11 @@ class RunConfig(Section, frozen=True, kw_only=True):
     features: FeatureConfig
     model: ModelConfig
     train: TrainConfig
+    curriculum: CurriculumConfig | None = None
+    mining: MiningConfig | None = None
+    classification: ClassificationConfig | None = None
+    blending: BlendingConfig | None = None
+    distillation: DistillationConfig | None = None
 
     def check(self) -> None:
         """Refuse impossible values before any work starts."""
@@ -93,12 +56,12 @@ class RunConfig(Section, frozen=True, kw_only=True):
             dim = self.model.dim
             raise ConfigError(f"model.dim={dim} must be divisible by 8 for the PQ index; try {dim + -dim % 8}")
         _check_channels("model.query_channels", self.model.query_channels, QUERY_CHANNELS)
-        _check_channels("model.document_channels", self.model.document_channels, DOCUMENT_CHANNELS)
+        _check_channels("model.document_channels", self.model.document_channels, DOCUMENT_CHANNELS + FURTHER_DOCUMENT_CHANNELS)
         if self.train.batch < 2:
             raise ConfigError(f"train.batch={self.train.batch} leaves no in-batch negatives; use 2 or more")
         if not 0 <= self.model.dropout < 1:
             raise ConfigError(f"model.dropout={self.model.dropout} must be in [0, 1)")
-        for name in ("epochs", "scale", "learning_rate", "encoder_learning_rate", "clip", "patience"):
+        for name in ("epochs", "learning_rate", "encoder_learning_rate", "clip", "patience"):
             if getattr(self.train, name) <= 0:
                 raise ConfigError(f"train.{name}={getattr(self.train, name)} must be above 0")
 
