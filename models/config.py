@@ -1,18 +1,14 @@
-"""The configuration of a run: typed, frozen, and refusing what it does not know.
-
-A run is `preset` values overlaid with a TOML file. Sizes follow Que2Search (KDD'21) section 3.1 where the paper
-gives them: two layers, four heads, width 128 and an FFN of three times the width for the query encoder, Adam at
-7e-4 with 2e-4 for the text encoders, dropout 0.1, gradient clip 1.0, patience 3.
-"""
+"""The configuration of a run: a preset overlaid with a TOML file, checked before any work starts."""
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import tomli_w
 
 from models.errors import ConfigError
+from models.presets import PRESETS
 from models.sections import (
     DOCUMENT_CHANNELS,
     FURTHER_DOCUMENT_CHANNELS,
@@ -22,6 +18,7 @@ from models.sections import (
     CurriculumConfig,
     DistillationConfig,
     FeatureConfig,
+    LossConfig,
     MiningConfig,
     ModelConfig,
     Section,
@@ -32,6 +29,38 @@ TRIGRAM_ONLY = {
     "query_channels": ("trigram",),
     "document_channels": ("title_trigram", "description_trigram"),
 }  # the paper's baseline
+
+
+POSITIVE = (  # whatever of these a configuration has must be above 0
+    *(
+        f"train.{name}"
+        for name in (
+            "epochs",
+            "learning_rate",
+            "encoder_learning_rate",
+            "clip",
+            "patience",
+            "evaluations_per_epoch",
+            "checkpoint_steps",
+            "chunk",
+            "loss.scale",
+            "loss.tau_0",
+            "loss.negatives",
+            "loss.hardest",
+            "loss.smoothing",
+        )
+    ),
+    *(
+        f"curriculum.{name}"
+        for name in ("epochs", "patience", "learning_rate_share", "loss.scale", "loss.tau_0", "loss.negatives")
+    ),
+    "mining.easy_per_hard",
+    "classification.weight",
+    "classification.least_pairs",
+    "blending.probe_steps",
+    "blending.super_epochs",
+    "distillation.scale",
+)
 
 
 class RunConfig(Section, frozen=True, kw_only=True):
@@ -56,14 +85,27 @@ class RunConfig(Section, frozen=True, kw_only=True):
             dim = self.model.dim
             raise ConfigError(f"model.dim={dim} must be divisible by 8 for the PQ index; try {dim + -dim % 8}")
         _check_channels("model.query_channels", self.model.query_channels, QUERY_CHANNELS)
-        _check_channels("model.document_channels", self.model.document_channels, DOCUMENT_CHANNELS + FURTHER_DOCUMENT_CHANNELS)
+        known = DOCUMENT_CHANNELS + FURTHER_DOCUMENT_CHANNELS
+        _check_channels("model.document_channels", self.model.document_channels, known)
         if self.train.batch < 2:
             raise ConfigError(f"train.batch={self.train.batch} leaves no in-batch negatives; use 2 or more")
         if not 0 <= self.model.dropout < 1:
             raise ConfigError(f"model.dropout={self.model.dropout} must be in [0, 1)")
-        for name in ("epochs", "learning_rate", "encoder_learning_rate", "clip", "patience"):
-            if getattr(self.train, name) <= 0:
-                raise ConfigError(f"train.{name}={getattr(self.train, name)} must be above 0")
+        if self.mining and not 1 <= self.mining.first_rank < self.mining.last_rank:
+            ranks = f"mining.first_rank={self.mining.first_rank} and last_rank={self.mining.last_rank}"
+            raise ConfigError(f"{ranks} must rise from 1; Facebook EBR took 101 and 500")
+        if self.mining and self.mining.stage == 2 and self.curriculum is None:
+            raise ConfigError("mining.stage=2 needs a [curriculum]; add one, or mine in stage 1")
+        if self.classification and self.classification.labels < 2:
+            raise ConfigError(
+                f"classification.labels={self.classification.labels} leaves nothing to tell apart; use 2+"
+            )
+        for name in POSITIVE:
+            value: Any = self
+            for part in name.split("."):
+                value = getattr(value, part, None)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name}={value} must be above 0")
 
     def replace_channels(self, *, query_channels: tuple[str, ...], document_channels: tuple[str, ...]) -> "RunConfig":
         """The same run with other channels: how a baseline is made."""
@@ -71,75 +113,44 @@ class RunConfig(Section, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, model=model)
 
     def save(self, path: Path) -> None:
-        path.write_text(tomli_w.dumps(msgspec.to_builtins(self)))
-
-
-_QUERY_ENCODER: dict[str, Any] = {"layers": 2, "dim": 128, "heads": 4, "ffn": 384}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {  # minutes on two cores
-        "features": {
-            "vocabulary": 8_000,
-            "trigram_rows": 50_000,
-            "title_tokens": 24,
-            "description_tokens": 48,
-        },
-        "model": {"query_encoder": _QUERY_ENCODER, "document_encoder": _QUERY_ENCODER},
-        "train": {"batch": 256, "epochs": 3},
-    },
-    "base": {  # hours on a few cores
-        "features": {
-            "vocabulary": 32_000,
-            "trigram_rows": 200_000,
-            "title_tokens": 32,
-            "description_tokens": 96,
-        },
-        "model": {
-            "query_encoder": _QUERY_ENCODER,
-            "document_encoder": {"layers": 4, "dim": 256, "heads": 4, "ffn": 768},
-        },
-        "train": {"batch": 512, "epochs": 20},
-    },
-    "paper": {  # the published widths: XLM-R base for documents, 150 k pieces, batch 768
-        "features": {
-            "vocabulary": 150_000,
-            "trigram_rows": 500_000,
-            "title_tokens": 64,
-            "description_tokens": 128,
-        },
-        "model": {
-            "query_encoder": _QUERY_ENCODER,
-            "document_encoder": {"layers": 6, "dim": 768, "heads": 12, "ffn": 3072},
-        },
-        "train": {"batch": 768, "epochs": 100},
-    },
-}
+        path.write_text(tomli_w.dumps(_without_none(msgspec.to_builtins(self))))
 
 
 def load_config(*, preset: str = "tiny", path: Path | None = None, seed: int | None = None) -> RunConfig:
-    """The preset, overlaid with the file's keys, checked.
+    """The preset, overlaid with the file's keys, checked. A table set to `false` is switched off.
 
     Raises:
         ConfigError: an unknown preset or key, a wrong type or an impossible value; the message names the key.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except OSError as exc:
-            raise ConfigError(f"cannot read the configuration {path}: {exc.strerror}") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"{path} is not TOML: {exc}") from exc
-        preset = values.get("preset", preset)
+    values = _read(path) if path is not None else {}
+    preset = values.get("preset", preset)
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
     merged = _overlay(PRESETS[preset] | {"preset": preset}, values)
     if seed is not None:
         merged["seed"] = seed
+    return _convert(merged, source=str(path or preset))
+
+
+def saved_config(path: Path) -> RunConfig:
+    """What `RunConfig.save` wrote, to the last key; no preset is laid under it. Raises ConfigError."""
+    return _convert(_read(path), source=str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        config = msgspec.convert(merged, RunConfig)
+        return tomllib.loads(path.read_text())
+    except OSError as exc:
+        raise ConfigError(f"cannot read the configuration {path}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+
+
+def _convert(values: dict[str, Any], *, source: str) -> RunConfig:
+    try:
+        config = msgspec.convert(values, RunConfig)
     except msgspec.ValidationError as exc:
-        raise ConfigError(f"{path or preset}: {exc}") from exc
+        raise ConfigError(f"{source}: {exc}{_remedy(values)}") from exc
     config.check()
     return config
 
@@ -152,9 +163,42 @@ def _check_channels(name: str, channels: tuple[str, ...], known: tuple[str, ...]
 
 
 def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over`'s keys on top of `base`'s, table by table; neither is changed."""
+    """`over`'s keys on top of `base`'s, table by table; a table of another `type` replaces the one below it."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and value is False:
+            del merged[key]
+        elif (
+            isinstance(below, dict)
+            and isinstance(value, dict)
+            and value.get("type", below.get("type")) == below.get("type")
+        ):
+            merged[key] = _overlay(below, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: what is None is left out."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _remedy(values: dict[str, Any]) -> str:
+    """What the loss tables may say, where one of them may be what is wrong."""
+    known = {loss.__struct_config__.tag: loss.__struct_fields__ for loss in get_args(LossConfig)}
+    said = []
+    for stage in ("train", "curriculum"):
+        table = values.get(stage, {}).get("loss")
+        if isinstance(table, dict):
+            name = table.get("type")
+            fields = (
+                f"{name!r} takes {', '.join(known[name])}" if name in known else f"type is one of {', '.join(known)}"
+            )
+            said.append(f"; {stage}.loss: {fields}")
+    return "".join(said)

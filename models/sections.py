@@ -147,6 +147,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     decay: bool = True  # learning rates fall linearly to a tenth over `epochs` [inferred]
     clip: float = 1.0
     patience: int = 3  # evaluations without a better validation ROC AUC
+    least_gain: float = 0.0  # of the validation ROC AUC, to count as better
     evaluations_per_epoch: int = 1
     checkpoint_steps: int = 200
     chunk: int | None = None  # rows in memory at once; the gradient stays that of the whole batch
@@ -156,7 +157,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
 
 
 class CurriculumConfig(Section, frozen=True, kw_only=True):
-    """Stage 2 (Que2Search 3.3): another loss on the same data, from the best weights of a stage 1 that stopped early."""
+    """Stage 2 (Que2Search 3.3): another loss on the same data, from the best weights of a converged stage 1."""
 
     loss: LossConfig = MarginRank()
     epochs: int = 2  # at most

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from models.config import FeatureConfig
+from models.sections import FeatureConfig
 from models.data.schema import Dataset
 from models.errors import DataError
 from models.features import FeatureSpec, Featurizer, query_token_limit, train_tokenizer

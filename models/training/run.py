@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from models.config import RunConfig, load_config
+from models.config import RunConfig, saved_config
 from models.data.schema import Dataset
 from models.errors import ReleaseError, RunError
 from models.features import Featurizer
@@ -51,7 +51,7 @@ class Run:
             RunError: not a run, unfinished, or damaged; says how to go on.
         """
         record(path)
-        config = load_config(path=path / CONFIG_FILE)
+        config = saved_config(path / CONFIG_FILE)
         try:
             featurizer = Featurizer.load(path)
         except ReleaseError as exc:
