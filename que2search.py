@@ -150,7 +150,7 @@ def train(
     from models.config import load_config
     from models.data.schema import Dataset
     from models.training.run import record
-    from models.training.trainer import train as train_towers
+    from models.training.train import train as train_towers
 
     settings = load_config(preset=preset, path=config, seed=seed)
     with progress_bar("steps") as progress:

@@ -15,7 +15,7 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_dir(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from models.data.schema import Dataset
-    from models.training.trainer import train
+    from models.training.train import train
     from tests.helpers import small_config
 
     folder = tmp_path_factory.mktemp("runs")

@@ -102,9 +102,10 @@ def _split_by_product(pairs: pl.DataFrame, seed: int) -> PairSplit:
     )
 
 
-def head_queries(pairs: pl.DataFrame, n: int) -> list[str]:
-    """The `n` most frequent queries of the pairs, normalised; ties in alphabetical order."""
-    return _frequencies(pairs.select("query")).head(n)["query"].to_list()
+def head_queries(pairs: pl.DataFrame, n: int, *, least: int = 1) -> list[str]:
+    """The `n` most frequent queries that have `least` pairs or more, normalised; ties in alphabetical order."""
+    frequent = _frequencies(pairs.select("query")).filter(pl.col("count") >= least)
+    return frequent.head(n)["query"].to_list()
 
 
 def golden_queries(dataset: Dataset, *, size: int, seed: int) -> pl.DataFrame:

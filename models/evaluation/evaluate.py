@@ -15,7 +15,8 @@ from models.evaluation.systems import LexicalSystem, System, VectorSystem
 from models.evaluation.task import EvaluationTask
 from models.training.batches import DocumentTable, QueryTable
 from models.training.run import Run, record
-from models.training.trainer import Reporter, run_identity, train
+from models.training.train import run_identity, train
+from models.training.trainer import Reporter
 from models.training.validation import embed_rows
 
 METRICS_FILE = "metrics.json"

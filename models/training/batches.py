@@ -1,7 +1,7 @@
 """Training batches: every text is featurised once, then rows are gathered and padded per batch."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -115,11 +115,19 @@ def number_pairs(pairs: pl.DataFrame, documents: DocumentTable) -> NumberedPairs
 
 
 class PairBatch(NamedTuple):
-    """b positive pairs: row i of the queries wants row i of the documents."""
+    """b positive pairs: query i wants document i. Documents b to n, where there are any, are mined hard negatives."""
 
-    queries: QueryFeatures
-    documents: DocumentFeatures
-    known_positives: np.ndarray  # (b, b) bool: query i is known to want document j
+    query_rows: np.ndarray  # (b,) int64, into the query table
+    document_rows: np.ndarray  # (n,) int64, into the document table
+    known_positives: np.ndarray  # (b, n) bool: query i is known to want document j
+
+
+class HardNegatives(Protocol):
+    """Where the hard negatives of a batch come from."""
+
+    def draw(self, query_rows: np.ndarray, *, seed: Sequence[int]) -> np.ndarray:
+        """Document rows (h,) for a batch of these queries; the same seed draws the same."""
+        ...
 
 
 class PairBatches:
@@ -134,45 +142,45 @@ class PairBatches:
         batch: int,
         seed: int,
     ) -> None:
-        self._pairs = pairs
-        self._queries = queries
-        self._documents = documents
+        self.pairs = pairs
+        self.queries = queries
+        self.documents = documents
         self._batch = min(batch, len(pairs))
         self._seed = seed
         self._known = np.unique(self._key(pairs[:, 0], pairs[:, 1]))
 
     def __len__(self) -> int:
         """Batches per epoch; the pairs left over wait for another epoch's order."""
-        return len(self._pairs) // self._batch
+        return len(self.pairs) // self._batch
 
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[PairBatch]:
+    def epoch(self, number: int, *, skip: int = 0, hard: HardNegatives | None = None) -> Iterator[PairBatch]:
         """The batches of an epoch, without the first `skip`."""
-        for rows in self._order(number)[skip:]:
-            yield self._gather(self._pairs[rows])
+        for at, rows in enumerate(self._order(number)[skip:], start=skip):
+            query_rows, document_rows = self.pairs[rows].T
+            if hard is not None:
+                drawn = hard.draw(query_rows, seed=[self._seed, number, at])
+                document_rows = np.concatenate([document_rows, drawn])
+            yield PairBatch(query_rows, document_rows, self._wanted(query_rows, document_rows))
 
     def _order(self, epoch: int) -> np.ndarray:
         """Pairs of each batch (batches, b). Within a window documents of like length meet, so little is padding."""
         draw = np.random.default_rng([self._seed, epoch])
-        order = draw.permutation(len(self._pairs))[: len(self) * self._batch]
-        lengths = self._documents.lengths[self._pairs[:, 1]]
+        order = draw.permutation(len(self.pairs))[: len(self) * self._batch]
+        lengths = self.documents.lengths[self.pairs[:, 1]]
         for start in range(0, len(order), WINDOW * self._batch):
             window = order[start : start + WINDOW * self._batch]
             order[start : start + WINDOW * self._batch] = window[np.argsort(lengths[window], kind="stable")]
         batches: np.ndarray = draw.permutation(order.reshape(len(self), self._batch))
         return batches
 
-    def _gather(self, pairs: np.ndarray) -> PairBatch:
-        query_rows, document_rows = pairs[:, 0], pairs[:, 1]
-        keys = self._key(query_rows[:, None], document_rows[None, :])  # (b, b)
+    def _wanted(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
+        keys = self._key(query_rows[:, None], document_rows[None, :])  # (b, n)
         places = np.searchsorted(self._known, keys).clip(max=len(self._known) - 1)
-        return PairBatch(
-            queries=self._queries.batch(query_rows),
-            documents=self._documents.batch(document_rows),
-            known_positives=self._known[places] == keys,
-        )
+        wanted: np.ndarray = self._known[places] == keys
+        return wanted
 
     def _key(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:
-        keys: np.ndarray = query_rows * len(self._documents) + document_rows
+        keys: np.ndarray = query_rows * len(self.documents) + document_rows
         return keys
 
 

@@ -7,7 +7,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import RunError
 from models.towers import TwoTowers
@@ -16,8 +16,9 @@ from models.towers import TwoTowers
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the validation data."""
 
+    stage: int
     step: int
-    epoch: int
+    epoch: float  # of its stage, from 0; an evaluation need not wait for an epoch's end
     loss: float  # mean over the steps since the last evaluation
     roc_auc: float
     seconds: float  # of training so far
@@ -27,45 +28,46 @@ class Position(msgspec.Struct, kw_only=True):
     """How far a run has come; with the tensors, all that a resumed run needs."""
 
     identity: str  # of configuration and data
-    step: int = 0  # steps done
+    stage: int = 1
+    stage_start: int = 0  # the step at which the stage began
+    step: int = 0  # steps done, of all stages
     loss_sum: float = 0.0  # since the last evaluation
     loss_steps: int = 0
-    best_roc_auc: float = -1.0
+    best_roc_auc: float = -1.0  # of the run: these weights are kept
     best_step: int = 0
+    stage_best_roc_auc: float = -1.0  # what early stopping compares with
     evaluations_without_gain: int = 0
+    stage_one_converged: bool | None = None  # it stopped early, and not because its epochs were used up
     finished: bool = False
     seconds: float = 0.0
+    blending_weights: list[float] | None = None  # of the losses, as estimated last
+    adap_tau_base: float | None = None  # as measured last
     history: list[Evaluation] = msgspec.field(default_factory=list)
 
 
-def save_checkpoint(path: Path, *, towers: TwoTowers, optimizer: torch.optim.Adam, position: Position) -> None:
-    """Write weights, Adam's moments, the random state and the position beside, then rename."""
-    tensors = {f"towers.{name}": tensor for name, tensor in _weights(towers).items()}
+def save_checkpoint(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam, position: Position) -> None:
+    """Write all parameters, Adam's moments and the position beside, then rename. Random draws follow seed and step."""
+    tensors = {f"learned.{name}": tensor for name, tensor in _weights(learned).items()}
     for at, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{at}.{name}": value for name, value in state.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
     _write(path, tensors, {"position": msgspec.json.encode(position).decode()})
 
 
-def load_checkpoint(path: Path, *, towers: TwoTowers, optimizer: torch.optim.Adam) -> Position:
+def load_checkpoint(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam) -> Position:
     """Restore all that `save_checkpoint` wrote.
 
     Raises:
         RunError: the file is missing, damaged or of another model.
     """
     tensors, metadata = _read(path)
-    _fill(
-        path,
-        towers,
-        {name.removeprefix("towers."): tensors[name] for name in tensors if name.startswith("towers.")},
-    )
+    weights = {name.removeprefix("learned."): tensors[name] for name in tensors if name.startswith("learned.")}
+    _fill(path, learned, weights)
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):
             _, at, field = name.split(".", 2)
             states.setdefault(int(at), {})[field] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
     return msgspec.json.decode(metadata["position"], type=Position)
 
 
@@ -79,23 +81,23 @@ def load_weights(path: Path, towers: TwoTowers) -> None:
     _fill(path, towers, _read(path)[0])
 
 
-def _weights(towers: TwoTowers) -> dict[str, Tensor]:
+def _weights(learned: nn.Module) -> dict[str, Tensor]:
     """Every parameter once: the shared text encoder goes by its first name."""
-    return {name: parameter.detach() for name, parameter in towers.named_parameters()}
+    return {name: parameter.detach() for name, parameter in learned.named_parameters()}
 
 
-def _fill(path: Path, towers: TwoTowers, stored: dict[str, Tensor]) -> None:
-    weights = _weights(towers)
+def _fill(path: Path, learned: nn.Module, stored: dict[str, Tensor]) -> None:
+    weights = _weights(learned)
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     if shapes != {name: tensor.shape for name, tensor in stored.items()}:
         raise RunError(f"{path} holds other towers than the run's config.toml describes; train again")
     for name, tensor in weights.items():
-        tensor.copy_(stored[name])
+        tensor.copy_(stored[name])  # onto whatever device the towers are
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     beside = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, metadata=metadata)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata=metadata)
     beside.replace(path)
 
 

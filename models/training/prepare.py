@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from models.sections import FeatureConfig
+from models.config import RunConfig
 from models.data.schema import Dataset
 from models.errors import DataError
 from models.features import FeatureSpec, Featurizer, query_token_limit, train_tokenizer
@@ -15,27 +15,30 @@ TOKENIZER_PRODUCTS = 40_000  # enough text for a vocabulary; spread evenly over 
 QUERY_SAMPLE = 50_000
 
 
-def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: FeatureConfig) -> Featurizer:
+def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig) -> Featurizer:
     """Train the tokenizer on the catalogue's and the queries' own text, and measure what the spec needs.
 
     Raises:
         DataError: the dataset has no text to learn from, or images of several sizes.
     """
+    features = config.features
     queries = pairs["query"].head(QUERY_SAMPLE).to_list()
     try:
-        tokenizer = train_tokenizer(_texts(dataset, queries), vocabulary=config.vocabulary)
+        tokenizer = train_tokenizer(_texts(dataset, queries), vocabulary=features.vocabulary)
     except RuntimeError as exc:
         raise DataError(f"{dataset.path} has too little text to train a tokenizer on: {exc}") from exc
     spec = FeatureSpec(
-        trigram_rows=config.trigram_rows,
-        query_tokens=config.title_tokens,  # only until the queries are measured with this very tokenizer
-        title_tokens=config.title_tokens,
-        description_tokens=config.description_tokens,
+        trigram_rows=features.trigram_rows,
+        query_tokens=features.query_tokens or features.title_tokens,  # only until the queries are measured with this very tokenizer
+        title_tokens=features.title_tokens,
+        description_tokens=features.description_tokens,
         countries=tuple(sorted({code.upper() for code in pairs["country"].drop_nulls().unique()})),
         image_dim=image_dim(dataset),
     )
     draft = Featurizer(spec, tokenizer)
-    counts = np.array([len(draft.text_ids(query, config.title_tokens).tokens) for query in queries])
+    if features.query_tokens:
+        return draft
+    counts = np.array([len(draft.text_ids(query, features.title_tokens).tokens) for query in queries])
     return Featurizer(msgspec.structs.replace(spec, query_tokens=query_token_limit(counts)), tokenizer)
 
 

@@ -3,10 +3,12 @@
 runs/NAME/
     config.toml  features.json  tokenizer.model    written first
     checkpoint.safetensors                         the latest state, to resume from
+    mined.safetensors                              the epoch's hard negatives, where they are mined
     best.safetensors                               the towers at the best validation ROC AUC
     training.json                                  the evaluations, written last
 """
 
+import resource
 from pathlib import Path
 
 import msgspec
@@ -31,6 +33,8 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
     pairs: int
     weak_pairs: bool
     parameters: int
+    pairs_per_second: float
+    peak_memory_mb: float  # of the training process
     position: Position
 
 
@@ -83,7 +87,14 @@ def start_run(path: Path, config: RunConfig, featurizer: Featurizer) -> None:
 
 
 def finish_run(
-    path: Path, dataset: Dataset, *, pairs: int, weak_pairs: bool, towers: TwoTowers, position: Position
+    path: Path,
+    dataset: Dataset,
+    *,
+    pairs: int,
+    weak_pairs: bool,
+    batch: int,
+    towers: TwoTowers,
+    position: Position,
 ) -> None:
     """Write `training.json`, which makes the run a finished one."""
     ended = TrainingRecord(
@@ -91,6 +102,8 @@ def finish_run(
         pairs=pairs,
         weak_pairs=weak_pairs,
         parameters=sum(parameter.numel() for parameter in towers.parameters()),
+        pairs_per_second=round(position.step * batch / max(position.seconds, 1e-9), 1),
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         position=position,
     )
     beside = path / f"{TRAINING_FILE}.tmp"

@@ -1,193 +1,206 @@
-"""Stage 1: the in-batch softmax until the validation ROC AUC stops rising (Que2Search 3.1, 3.3)."""
+"""The training loop: steps, evaluations, checkpoints, and what an epoch or a stage begins with."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-import numpy as np
-import polars as pl
 import torch
 from torch import nn
 
-from models.config import RunConfig, TrainConfig
-from models.data.conversations import training_pairs
-from models.data.schema import Dataset
-from models.errors import DataError, RunError
-from models.features import Featurizer
-from models.losses import scaled_softmax, symmetric_scaled_softmax
-from models.towers import TwoTowers, as_tensors, build_towers
-from models.training.batches import DocumentTable, PairBatch, PairBatches, QueryTable, number_pairs
-from models.training.checkpoint import Evaluation, Position, load_checkpoint, save_checkpoint, save_weights
-from models.training.prepare import prepare_featurizer
-from models.training.run import BEST_FILE, CHECKPOINT_FILE, CONFIG_FILE, Run, finish_run, start_run
-from models.training.validation import Validation, validation_examples
+from models.config import RunConfig
+from models.encoder import TextEncoder
+from models.errors import ConfigError, RunError
+from models.sections import TrainConfig
+from models.towers import TwoTowers
+from models.training.batches import PairBatch, PairBatches
+from models.training.checkpoint import (
+    Evaluation,
+    Position,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from models.training.curriculum import Stage, enter, next_stage, note_evaluation, stage_is_over, stages
+from models.training.measures import Measures
+from models.training.objective import Objective
+from models.training.ranks import Ranks
+from models.training.run import BEST_FILE, CHECKPOINT_FILE
+from models.training.steps import backward
+from models.training.validation import Validation
 
 Reporter = Callable[[int, int, Evaluation | None], None]  # steps done, steps at most, an evaluation when there is one
 
 
-def train(
-    dataset: Dataset,
-    out: Path,
-    config: RunConfig,
-    *,
-    resume: bool = False,
-    featurizer: Featurizer | None = None,
-    report: Reporter | None = None,
-) -> Run:
-    """Train both towers on the dataset's pairs and return the run at its best validation ROC AUC.
-
-    A run that was killed goes on with `resume` from its last checkpoint and ends where it would have ended.
-    A `featurizer` given is used as it is: a baseline shares the feature space of the run it is compared with.
-
-    Raises:
-        DataError: the dataset has too few pairs.
-        RunError: nothing to resume, or `out` was started with another configuration.
-    """
-    torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
-    torch.manual_seed(config.seed)
-    split = training_pairs(dataset, seed=config.seed)
-    if len(split.train) < config.train.batch:
-        raise DataError(
-            f"{dataset.path} gives {len(split.train)} training pairs, fewer than train.batch={config.train.batch}"
-        )
-    resume = resume and _has_checkpoint(out)
-    if resume:
-        featurizer = Featurizer.load(out)
-    else:
-        featurizer = featurizer or prepare_featurizer(dataset, split.train, config.features)
-        start_run(out, config, featurizer)
-    documents = DocumentTable(dataset, featurizer)
-    examples = validation_examples(dataset.judgements(), split.validation, documents=documents, seed=config.seed)
-    trainer = Trainer(
-        out,
-        config.train,
-        identity=run_identity(config, dataset),
-        towers=build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary),
-        batches=_pair_batches(split.train, documents, featurizer, config),
-        validation=Validation(examples, documents=documents, featurizer=featurizer),
-        report=report or (lambda _done, _most, _evaluation: None),
-    )
-    if resume:
-        trainer.restore()
-    position = trainer.run()
-    weak = bool(split.train["weak"].any())
-    finish_run(out, dataset, pairs=len(split.train), weak_pairs=weak, towers=trainer.towers, position=position)
-    return Run.open(out)
-
-
 class Trainer:
-    """The loop: steps, evaluations, checkpoints."""
+    """The loop: steps, evaluations, checkpoints, and what an epoch or a stage begins with."""
 
     def __init__(
         self,
         out: Path,
-        config: TrainConfig,
+        config: RunConfig,
         *,
         identity: str,
-        towers: TwoTowers,
+        learned: nn.ModuleDict,
         batches: PairBatches,
+        measures: Measures,
         validation: Validation,
+        ranks: Ranks,
         report: Reporter,
     ) -> None:
-        self.towers = towers
         self._out = out
         self._config = config
+        self._train = config.train
+        self._learned = learned
         self._batches = batches
+        self._measures = measures
         self._validation = validation
+        self._ranks = ranks
         self._report = report
-        self._optimizer = build_optimizer(towers, config)
+        self._bfloat16 = wants_bfloat16(config.train, next(learned.parameters()).device)
+        self._stages = stages(config)
         self._position = Position(identity=identity)
-        self._most_steps = config.epochs * len(batches)
+        self._enter(self._stages[0])
+
+    @property
+    def towers(self) -> TwoTowers:
+        towers = self._learned["towers"]
+        assert isinstance(towers, TwoTowers)  # noqa: S101 - for the type checker
+        return towers
+
+    @property
+    def objective(self) -> Objective:
+        objective = self._learned["objective"]
+        assert isinstance(objective, Objective)  # noqa: S101 - for the type checker
+        return objective
 
     def restore(self) -> None:
-        """Go back to the last checkpoint, random state included.
+        """Go back to the last checkpoint.
 
         Raises:
             RunError: it is damaged, or of another configuration or dataset.
         """
         path = self._out / CHECKPOINT_FILE
-        position = load_checkpoint(path, towers=self.towers, optimizer=self._optimizer)
+        position = load_checkpoint(path, learned=self._learned, optimizer=self._optimizer)
         if position.identity != self._position.identity:
             raise RunError(f"{path} was made with another configuration or dataset; train without --resume")
         self._position = position
+        self._stage = self._stages[position.stage - 1]
+        self.objective.loss = self._stage.loss
 
     def run(self) -> Position:
-        """Train to the end: no better for `patience` evaluations, or `epochs` done."""
-        position, per_epoch = self._position, len(self._batches)
-        while not position.finished:
-            epoch, done = divmod(position.step, per_epoch)
-            for batch in self._batches.epoch(epoch, skip=done):
-                started = time.perf_counter()
-                position.loss_sum += self._step(batch)
-                position.loss_steps += 1
-                position.step += 1
-                position.seconds += time.perf_counter() - started
-                self._report(position.step, self._most_steps, None)
-                if position.step % per_epoch == 0:
-                    self._evaluate(epoch)
+        """Train to the end: every stage until it is no better for `patience` evaluations, or its epochs are done."""
+        while not self._position.finished:
+            epoch, done = divmod(self._position.step - self._position.stage_start, len(self._batches))
+            self._measures.begin_epoch(epoch, self._stage, self._position, begun=done > 0)
+            self._run_epoch(epoch, done)
+        return self._position
+
+    def _run_epoch(self, epoch: int, done: int) -> None:
+        """The epoch's batches, until its end or its stage's."""
+        position, stage = self._position, self._stage
+        due = evaluation_steps(len(self._batches), self._train.evaluations_per_epoch)
+        for batch in self._batches.epoch(stage.first_epoch + epoch, skip=done, hard=self._measures.hard):
+            started = time.perf_counter()
+            position.loss_sum += self._step(batch)
+            position.loss_steps += 1
+            position.step += 1
+            done += 1
+            position.seconds += time.perf_counter() - started
+            self._report(position.step, self._most_steps, None)
+            if done in due:
+                self._evaluate()
+                if stage_is_over(position, stage, steps=self._steps_of(stage)):
+                    self._end_stage()
                     self._save()
-                elif position.step % self._config.checkpoint_steps == 0:
-                    self._save()
-        return position
+                    return
+            if done in due or position.step % self._train.checkpoint_steps == 0:
+                self._save()
 
     def _step(self, batch: PairBatch) -> float:
-        self.towers.train()
+        """One step of Adam. Its random draws follow from seed and step, so a resumed run draws the same."""
+        torch.manual_seed((self._config.seed * 1_000_003 + self._position.step) * 1_024 + self._ranks.rank)
+        self._learned.train()
+        step = self._position.step - self._position.stage_start
+        rate = self._stage.rate_share * rate_at(step, self._steps_of(self._stage), self._train)
         for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_at(self._position.step, self._most_steps, self._config)
-        loss = stage_one_loss(self.towers, batch, self._config)
+            group["lr"] = group["peak"] * rate
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.towers.parameters(), self._config.clip)
+        loss = backward(
+            self.towers,
+            self.objective,
+            batch,
+            queries=self._batches.queries,
+            documents=self._batches.documents,
+            chunk=self._train.chunk,
+            ranks=self._ranks,
+            bfloat16=self._bfloat16,
+        )
+        nn.utils.clip_grad_norm_(self._learned.parameters(), self._train.clip)
         self._optimizer.step()
-        return float(loss.detach())
+        return float(loss)
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self) -> None:
         position = self._position
         evaluation = Evaluation(
+            stage=position.stage,
             step=position.step,
-            epoch=epoch,
+            epoch=(position.step - position.stage_start) / len(self._batches),
             loss=position.loss_sum / position.loss_steps,
-            roc_auc=self._validation.roc_auc(self.towers),
+            roc_auc=self._ranks.agree(self._validation.roc_auc(self.towers)),
             seconds=position.seconds,
         )
         position.history.append(evaluation)
         position.loss_sum, position.loss_steps = 0.0, 0
-        if evaluation.roc_auc > position.best_roc_auc:
-            position.best_roc_auc, position.best_step = evaluation.roc_auc, position.step
-            position.evaluations_without_gain = 0
+        if note_evaluation(position, evaluation.roc_auc, least_gain=self._train.least_gain) and self._ranks.is_main:
             save_weights(self._out / BEST_FILE, self.towers)
-        else:
-            position.evaluations_without_gain += 1
-        stale = position.evaluations_without_gain >= self._config.patience
-        position.finished = stale or position.step >= self._most_steps
         self._report(position.step, self._most_steps, evaluation)
 
+    def _end_stage(self) -> None:
+        """On to the next stage, from the best weights so far; or the end."""
+        following = next_stage(self._position, self._stage, self._stages)
+        if following is None:
+            self._position.finished = True
+            return
+        self._ranks.barrier()
+        load_weights(self._out / BEST_FILE, self.towers)
+        enter(self._position, following)
+        self._enter(following)
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        self.objective.loss = stage.loss
+        self._optimizer = build_optimizer(self._learned, self._train)
+
     def _save(self) -> None:
-        save_checkpoint(
-            self._out / CHECKPOINT_FILE,
-            towers=self.towers,
-            optimizer=self._optimizer,
-            position=self._position,
-        )
+        if self._ranks.is_main:
+            path = self._out / CHECKPOINT_FILE
+            save_checkpoint(path, learned=self._learned, optimizer=self._optimizer, position=self._position)
+
+    def _steps_of(self, stage: Stage) -> int:
+        return stage.epochs * len(self._batches)
+
+    @property
+    def _most_steps(self) -> int:
+        return self._position.stage_start + self._steps_of(self._stage)
 
 
-def stage_one_loss(towers: TwoTowers, batch: PairBatch, config: TrainConfig) -> torch.Tensor:
-    """Eq. 2 or Eq. 3 over one batch's cosines."""
-    queries = towers.query(*as_tensors(batch.queries, towers.query))  # (b, d)
-    documents = towers.document(*as_tensors(batch.documents, towers.document))  # (b, d)
-    loss = symmetric_scaled_softmax if config.symmetric else scaled_softmax
-    known = torch.from_numpy(batch.known_positives)
-    return loss(queries @ documents.T, scale=config.scale, known_positives=known)
+def evaluation_steps(per_epoch: int, evaluations: int) -> set[int]:
+    """After how many steps of an epoch to look at the validation data: evenly, and always at its end."""
+    return {max(1, round(per_epoch * (at + 1) / evaluations)) for at in range(evaluations)}
 
 
-def build_optimizer(towers: TwoTowers, config: TrainConfig) -> torch.optim.Adam:
+def build_optimizer(learned: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """Adam with a rate of its own for the text encoders (Que2Search 3.1)."""
-    encoder = towers.encoder_parameters()
-    encoder_ids = {id(parameter) for parameter in encoder}
-    others = [parameter for parameter in towers.parameters() if id(parameter) not in encoder_ids]
+    encoder_ids = {
+        id(parameter)
+        for module in learned.modules()
+        if isinstance(module, TextEncoder)
+        for parameter in module.parameters()
+    }
+    encoder = [parameter for parameter in learned.parameters() if id(parameter) in encoder_ids]
+    others = [parameter for parameter in learned.parameters() if id(parameter) not in encoder_ids]
     groups = [
         {"params": others, "peak": config.learning_rate},
         {"params": encoder, "peak": config.encoder_learning_rate},
@@ -205,26 +218,22 @@ def rate_at(step: int, most_steps: int, config: TrainConfig) -> float:
     return 1.0 - 0.9 * min(1.0, done)
 
 
-def _pair_batches(
-    pairs: pl.DataFrame, documents: DocumentTable, featurizer: Featurizer, config: RunConfig
-) -> PairBatches:
-    numbered = number_pairs(pairs, documents)
-    return PairBatches(
-        np.stack([numbered.query_rows, numbered.document_rows], axis=1),
-        queries=QueryTable(numbered.queries, featurizer),
-        documents=documents,
-        batch=config.train.batch,
-        seed=config.seed,
-    )
+def training_device(config: TrainConfig) -> torch.device:
+    """The GPU where there is one, unless the configuration says otherwise; under torchrun the process's own.
+
+    Raises:
+        ConfigError: `cuda` was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("train.device='cuda', but torch sees no GPU; use 'auto' or 'cpu'")
+    if config.device == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _has_checkpoint(out: Path) -> bool:
-    """Whether there is one; a run that was killed before its first begins again."""
-    if not (out / CONFIG_FILE).exists():
-        raise RunError(f"nothing to resume in {out}; train without --resume")
-    return (out / CHECKPOINT_FILE).exists()
-
-
-def run_identity(config: RunConfig, dataset: Dataset) -> str:
-    """A resumed run must go on with the configuration and the data that it was started with."""
-    return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()
+def wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """`auto`: where the GPU computes in it; CPUs without matrix units only lose by it."""
+    if config.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.precision == "bfloat16"

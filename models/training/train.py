@@ -1,0 +1,166 @@
+"""From a dataset and a configuration to a finished run: everything put together, then trained."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from models.config import RunConfig
+from models.data.conversations import PairSplit, head_queries, training_pairs
+from models.data.schema import Dataset
+from models.errors import ConfigError, DataError, RunError
+from models.features import Featurizer, normalise
+from models.pretrained import load_pretrained_encoders
+from models.sections import ClassificationConfig
+from models.towers import TwoTowers, build_towers, channel_groups
+from models.training.batches import DocumentTable, PairBatches, QueryTable, number_pairs
+from models.training.measures import Measures
+from models.training.objective import ClassHead, Objective, class_labels
+from models.training.prepare import prepare_featurizer
+from models.training.ranks import Ranks
+from models.training.run import CHECKPOINT_FILE, CONFIG_FILE, Run, finish_run, start_run
+from models.training.trainer import Reporter, Trainer, training_device
+from models.training.validation import Validation, validation_examples
+
+
+def train(
+    dataset: Dataset,
+    out: Path,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    featurizer: Featurizer | None = None,
+    report: Reporter | None = None,
+) -> Run:
+    """Train both towers on the dataset's pairs and return the run at its best validation ROC AUC.
+
+    A run that was killed goes on with `resume` from its last checkpoint and ends where it would have ended.
+    A `featurizer` given is used as it is: a baseline shares the feature space of the run it is compared with.
+    Under torchrun every process trains on its share of each batch, and the first one writes.
+
+    Raises:
+        ConfigError: the configuration asks for what the data or the machine does not have.
+        DataError: the dataset has too few pairs.
+        RunError: nothing to resume, or `out` was started with another configuration.
+    """
+    torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
+    torch.manual_seed(config.seed)
+    device = training_device(config.train)
+    split = training_pairs(dataset, seed=config.seed)
+    if len(split.train) < config.train.batch:
+        raise DataError(
+            f"{dataset.path} gives {len(split.train)} training pairs, fewer than train.batch={config.train.batch}"
+        )
+    with Ranks.from_environment(device) as ranks:
+        resume = resume and _has_checkpoint(out)
+        if resume:
+            featurizer = Featurizer.load(out)
+        else:
+            featurizer = featurizer or prepare_featurizer(dataset, split.train, config)
+            if ranks.is_main:
+                start_run(out, config, featurizer)
+        ranks.barrier()
+        trainer = _trainer(dataset, split, out, config, featurizer, ranks=ranks, device=device, report=report)
+        if resume:
+            trainer.restore()
+        position = trainer.run()
+        weak = bool(split.train["weak"].any())
+        if ranks.is_main:
+            finish_run(
+                out, dataset, pairs=len(split.train), weak_pairs=weak, towers=trainer.towers, position=position,
+                batch=config.train.batch,
+            )
+        ranks.barrier()
+    return Run.open(out)
+
+
+def _trainer(
+    dataset: Dataset,
+    split: PairSplit,
+    out: Path,
+    config: RunConfig,
+    featurizer: Featurizer,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    report: Reporter | None,
+) -> Trainer:
+    """Towers, objective, batches and validation for a run."""
+    documents = DocumentTable(dataset, featurizer)
+    # Held-out pairs come last in one numbering, so that both kinds read the same tables.
+    numbered = number_pairs(pl.concat([split.train, split.validation]), documents)
+    pairs = np.stack([numbered.query_rows, numbered.document_rows], axis=1)
+    queries = QueryTable(numbered.queries, featurizer)
+    towers = _towers(config, featurizer)
+    class_head = _class_head(config, split.train, pairs[:, 1], documents=len(documents))
+    learned = nn.ModuleDict({"towers": towers, "objective": Objective(config.train.loss, class_head=class_head)})
+    ranks.broadcast_(learned.to(device))
+    batches, held_out = (
+        PairBatches(part, queries=queries, documents=documents, batch=config.train.batch, seed=config.seed)
+        for part in (pairs[: len(split.train)], pairs[len(split.train) :])
+    )
+    examples = validation_examples(dataset.judgements(), split.validation, documents=documents, seed=config.seed)
+    return Trainer(
+        out,
+        config,
+        identity=run_identity(config, dataset),
+        learned=learned,
+        batches=batches,
+        measures=Measures(out, config, learned=learned, batches=batches, held_out=held_out, ranks=ranks),
+        validation=Validation(examples, documents=documents, featurizer=featurizer),
+        ranks=ranks,
+        report=report or (lambda _done, _most, _evaluation: None),
+    )
+
+
+def _towers(config: RunConfig, featurizer: Featurizer) -> TwoTowers:
+    towers = build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary)
+    load_pretrained_encoders(towers, config.model)
+    if config.blending:
+        for tower in (towers.query, towers.document):
+            tower.groups = channel_groups(config.blending.groups, tower)
+    return towers
+
+
+def _class_head(
+    config: RunConfig, pairs: pl.DataFrame, document_rows: np.ndarray, *, documents: int
+) -> ClassHead | None:
+    """The head over the training pairs' head queries; None without the task.
+
+    Raises:
+        ConfigError: fewer than two queries have enough pairs to be labels.
+    """
+    task = config.classification
+    if task is None:
+        return None
+    heads = head_queries(pairs, task.labels, least=task.least_pairs)
+    if len(heads) < 2:
+        raise ConfigError(
+            f"classification.least_pairs={task.least_pairs}: {len(heads)} queries have so many training pairs, and a "
+            "class head needs two labels; lower it, or leave [classification] out"
+        )
+    written = {query: normalise(query) for query in pairs["query"].unique()}
+    labels = class_labels(
+        [written[query] for query in pairs["query"]],
+        document_rows[: len(pairs)].tolist(),
+        heads=heads,
+        documents=documents,
+    )
+    return ClassHead(task, labels=labels, classes=len(heads), dim=config.model.dim)
+
+
+def _has_checkpoint(out: Path) -> bool:
+    """Whether there is one; a run that was killed before its first begins again."""
+    if not (out / CONFIG_FILE).exists():
+        raise RunError(f"nothing to resume in {out}; train without --resume")
+    return (out / CHECKPOINT_FILE).exists()
+
+
+def run_identity(config: RunConfig, dataset: Dataset) -> str:
+    """A resumed run must go on with the configuration and the data that it was started with."""
+    return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()
