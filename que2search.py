@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.data.schema import Dataset
     from models.runtime import Release
     from models.training.checkpoint import Evaluation
+    from models.training.run import TrainingRecord
     from models.training.trainer import Reporter
 
 ProgressCallback = Callable[[int, int], None]  # done, total
@@ -67,6 +68,7 @@ class Preset(StrEnum):
     tiny = "tiny"
     base = "base"
     paper = "paper"
+    jd = "jd"
 
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result, for machines.", dir_okay=False)]
@@ -142,20 +144,31 @@ def train(
     out: RunOut,
     preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Train the two towers on a dataset's conversations until the validation ROC AUC stops rising."""
+    """Train the two towers on a dataset's conversations until the validation ROC AUC stops rising.
+
+    With a [distillation] table in the configuration, a finished run teaches a query tower instead. Runs on several
+    processes under torchrun.
+    """
     from models.config import load_config
     from models.data.schema import Dataset
+    from models.training.distillation import distil
     from models.training.run import record
     from models.training.train import train as train_towers
 
-    settings = load_config(preset=preset, path=config, seed=seed)
+    settings = load_config(preset=preset, path=config, seed=seed, encoder=encoder)
+    learn = distil if settings.distillation else train_towers
     with progress_bar("steps") as progress:
-        train_towers(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
-    finish(f"run {out}", record(out), json_file)
+        learn(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
+    trained = record(out)
+    console.print(training_summary(trained), highlight=False)
+    finish(f"run {out}", trained, json_file)
 
 
 @app.command()
@@ -466,12 +479,22 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
             progress(done, most)
         else:
             console.print(
-                f"epoch {evaluation.epoch + 1}: loss {evaluation.loss:.4f}, validation ROC AUC "
+                f"stage {evaluation.stage}, epoch {evaluation.epoch:.4g}: loss {evaluation.loss:.4f}, validation ROC AUC "
                 f"{evaluation.roc_auc:.4f}, {evaluation.seconds / evaluation.step:.3f} s/step",
                 highlight=False,
             )
 
     return report
+
+
+def training_summary(trained: "TrainingRecord") -> str:
+    """How it ended, how fast it was, and what it took."""
+    position = trained.position
+    ended = f"best validation ROC AUC {position.best_roc_auc:.4f} at step {position.best_step} of {position.step}"
+    cost = f"{trained.pairs_per_second:,.0f} pairs/s, {trained.peak_memory_mb:,.0f} MB at most"
+    if position.stage_one_converged is False:
+        ended += "; stage 1 used up its epochs before it converged, so no stage 2 follows: raise train.epochs for one"
+    return f"{ended}; {cost}"
 
 
 def finish(made: str, result: object, json_file: Path | None) -> None:

@@ -116,8 +116,12 @@ class RunConfig(Section, frozen=True, kw_only=True):
         path.write_text(tomli_w.dumps(_without_none(msgspec.to_builtins(self))))
 
 
-def load_config(*, preset: str = "tiny", path: Path | None = None, seed: int | None = None) -> RunConfig:
+def load_config(
+    *, preset: str = "tiny", path: Path | None = None, seed: int | None = None, encoder: Path | None = None
+) -> RunConfig:
     """The preset, overlaid with the file's keys, checked. A table set to `false` is switched off.
+
+    An `encoder` directory is where both text encoders start from, with its sizes.
 
     Raises:
         ConfigError: an unknown preset or key, a wrong type or an impossible value; the message names the key.

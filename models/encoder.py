@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import EncoderConfig
+from models.sections import EncoderConfig
 from models.features import PAD
 
 

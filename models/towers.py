@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.channels import ChannelOutput, CountryChannel, ImageChannel, TextChannel, TrigramChannel
-from models.config import ModelConfig
+from models.sections import ModelConfig
 from models.encoder import TextEncoder
 from models.features import DocumentFeatures, FeatureSpec, QueryFeatures
 from models.fusion import AttentionFusion
