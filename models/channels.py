@@ -56,17 +56,17 @@ class TrigramChannel(nn.Module):
         return ChannelOutput(self.norm(vector) * present.unsqueeze(1), present)
 
 
-class CountryChannel(nn.Module):
-    """The searcher's country; id 0 is the unknown country and learns a vector of its own."""
+class CategoryChannel(nn.Module):
+    """A country or a language; id 0 is the unknown one and learns a vector of its own."""
 
-    def __init__(self, *, countries: int, dim: int) -> None:
+    def __init__(self, *, values: int, dim: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(countries + 1, dim)
+        self.table = nn.Embedding(values + 1, dim)
         self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.table.weight, std=0.05)
 
-    def forward(self, country_ids: Tensor) -> ChannelOutput:
-        return ChannelOutput(self.norm(self.table(country_ids)), torch.ones_like(country_ids, dtype=torch.bool))
+    def forward(self, ids: Tensor) -> ChannelOutput:
+        return ChannelOutput(self.norm(self.table(ids)), torch.ones_like(ids, dtype=torch.bool))
 
 
 class ImageChannel(nn.Module):

@@ -29,7 +29,7 @@ class ProductEmbedder:
         self._dim = release.dim
 
     def embed(self, products: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Vectors (n, d) float32 in the given order, from `title`, `description` and `image_vectors`.
+        """Vectors (n, d) float32 in the given order, from the fields that `Release.embed_product` reads.
 
         Texts of like length share a batch, so little is padding.
         """
@@ -37,11 +37,5 @@ class ProductEmbedder:
         order = sorted(range(len(products)), key=lambda at: len(products[at].get("description") or ""))
         for start in range(0, len(products), BATCH):
             at = order[start : start + BATCH]
-            rows = [products[row] for row in at]
-            features = self._featurizer.documents(
-                [row["title"] for row in rows],
-                [row.get("description") for row in rows],
-                [row.get("image_vectors") for row in rows],
-            )
-            vectors[at] = self._tower.embed(features)
+            vectors[at] = self._tower.embed(self._featurizer.products([products[row] for row in at]))
         return vectors

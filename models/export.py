@@ -35,7 +35,7 @@ from models.towers import Tower, as_tensors
 from models.training.run import Run
 
 GOLDEN_QUERIES = 1_000
-FIXED_WIDTH = {"country_ids", "images", "image_mask"}  # inputs whose second axis, if any, never changes
+FIXED_WIDTH = {"country_ids", "language_ids", "images", "image_mask"}  # inputs whose second axis, if any, never changes
 OPSET = 20  # the first with GELU as one operator
 
 
@@ -115,14 +115,14 @@ def _to_onnx(tower: Tower, example: QueryFeatures | DocumentFeatures, path: Path
     """One self-contained file; every row count and every padded length is free."""
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     rows_only = {0: torch.export.Dim.DYNAMIC}
-    shapes = {name: rows_only if name in FIXED_WIDTH else free for name in tower.inputs}
+    shapes = tuple(rows_only if name in FIXED_WIDTH else free for name in tower.inputs)
     torch.onnx.export(
         tower,
         tuple(as_tensors(example, tower)),
         path,
         input_names=tower.inputs,
         output_names=["vector"],
-        dynamic_shapes=shapes,
+        dynamic_shapes={"features": shapes},
         opset_version=OPSET,
         dynamo=True,
         external_data=False,

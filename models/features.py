@@ -8,9 +8,9 @@ ids depend only on `features.json` and `tokenizer.model`, so their hash names th
 import hashlib
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mmh3
 import msgspec
@@ -40,6 +40,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     countries: tuple[str, ...]  # ISO 3166 codes; the id is the position + 1, 0 is unknown
     image_dim: int  # 0: the data has no images
     hash_seed: int = 0
+    languages: tuple[str, ...] = ()  # of documents, numbered as countries are; known where a channel reads them
 
 
 class TextIds(NamedTuple):
@@ -68,6 +69,8 @@ class DocumentFeatures(NamedTuple):
     description_trigram_ids: np.ndarray  # (n, h) int64
     images: np.ndarray  # (n, MAX_IMAGES, image_dim) float32, absent ones are zero
     image_mask: np.ndarray  # (n, MAX_IMAGES) float32, 1 where there is an image
+    language_ids: np.ndarray  # (n,) int64
+    country_ids: np.ndarray  # (n,) int64, of the product
 
 
 def normalise(text: str) -> str:
@@ -85,6 +88,7 @@ class Featurizer:
         self._tokenizer_bytes = tokenizer
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
         self._country_ids = {code: at for at, code in enumerate(spec.countries, start=1)}
+        self._language_ids = {code: at for at, code in enumerate(spec.languages, start=1)}
 
     @classmethod
     def load(cls, folder: Path) -> "Featurizer":
@@ -106,7 +110,10 @@ class Featurizer:
     @property
     def hash(self) -> str:
         """SHA-256 of all that decides the ids: equal hashes, equal features."""
-        return hashlib.sha256(msgspec.json.encode(self.spec) + self._tokenizer_bytes).hexdigest()
+        spec = msgspec.structs.asdict(self.spec)
+        if not self.spec.languages:
+            del spec["languages"]  # as before there were any: releases without them keep their hash
+        return hashlib.sha256(msgspec.json.encode(spec) + self._tokenizer_bytes).hexdigest()
 
     @property
     def vocabulary(self) -> int:
@@ -128,7 +135,7 @@ class Featurizer:
         return QueryFeatures(
             token_ids=pad([row.tokens for row in ids]),
             trigram_ids=pad([row.trigrams for row in ids]),
-            country_ids=np.array([self.country_id(code) for code in countries], dtype=np.int64),
+            country_ids=self.country_ids(countries),
             truncated=any(row.truncated for row in ids),
         )
 
@@ -137,8 +144,11 @@ class Featurizer:
         titles: Sequence[str],
         descriptions: Sequence[str | None],
         image_vectors: Sequence[ImageVectors],
+        *,
+        languages: Sequence[str | None] | None = None,
+        countries: Sequence[str | None] | None = None,
     ) -> DocumentFeatures:
-        """n documents, padded to the longest of each field."""
+        """n documents, padded to the longest of each field; what is not known of them may be left out."""
         title_ids = [self.text_ids(title, self.spec.title_tokens) for title in titles]
         description_ids = [self.text_ids(text or "", self.spec.description_tokens) for text in descriptions]
         images, image_mask = self.images(image_vectors)
@@ -149,6 +159,16 @@ class Featurizer:
             description_trigram_ids=pad([row.trigrams for row in description_ids]),
             images=images,
             image_mask=image_mask,
+            language_ids=self.language_ids(languages or [None] * len(titles)),
+            country_ids=self.country_ids(countries or [None] * len(titles)),
+        )
+
+    def products(self, products: Sequence[Mapping[str, Any]]) -> DocumentFeatures:
+        """n products as documents; every field but the title may be missing."""
+        return self.documents(
+            *([product.get(name) for product in products] for name in ("title", "description", "image_vectors")),
+            languages=[product.get("language") for product in products],
+            countries=[product.get("country") for product in products],
         )
 
     def text_ids(self, text: str, limit: int) -> TextIds:
@@ -169,6 +189,15 @@ class Featurizer:
 
     def country_id(self, code: str | None) -> int:
         return self._country_ids.get(code.upper(), UNKNOWN_COUNTRY) if code else UNKNOWN_COUNTRY
+
+    def country_ids(self, codes: Iterable[str | None]) -> np.ndarray:
+        """(n,) int64."""
+        return np.array([self.country_id(code) for code in codes], dtype=np.int64)
+
+    def language_ids(self, codes: Iterable[str | None]) -> np.ndarray:
+        """(n,) int64; 0 where the language is not known."""
+        ids = self._language_ids
+        return np.array([ids.get(code.lower(), 0) if code else 0 for code in codes], dtype=np.int64)
 
     def images(self, image_vectors: Sequence[ImageVectors]) -> tuple[np.ndarray, np.ndarray]:
         """The first MAX_IMAGES vectors of each product (n, MAX_IMAGES, image_dim), and which exist."""

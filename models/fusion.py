@@ -1,4 +1,4 @@
-"""Fusion: the channels of a tower into one vector."""
+"""Fusion: the channels of a tower into one vector. Shapes: b rows, n channels, d size."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ class AttentionFusion(nn.Module):
 
     Absent channels get no weight, and the logits are scaled by 1/sqrt(N D), so that attention settles no faster than
     the channels learn: an unscaled gate silences the text encoder before it has learnt to speak [both inferred].
-    Shapes: b rows, n channels, d size.
     """
 
     def __init__(self, *, channels: int, dim: int) -> None:
@@ -33,3 +32,44 @@ class AttentionFusion(nn.Module):
     def forward(self, channels: list[ChannelOutput]) -> Tensor:
         vectors = torch.stack([vector for vector, _ in channels], dim=1)  # (b, n, d)
         return (self.weights(channels).unsqueeze(-1) * vectors).sum(dim=1)  # (b, d)
+
+
+class ConcatenationFusion(nn.Module):
+    """Concatenated channels through an MLP: what Eq. 1 is compared with (Table 3). Absent channels are zeros."""
+
+    def __init__(self, *, channels: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.mlp = nn.Sequential(nn.Linear(channels * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, channels: list[ChannelOutput]) -> Tensor:
+        fused: Tensor = self.mlp(torch.cat([vector for vector, _ in channels], dim=-1))
+        return fused
+
+
+class SumFusion(nn.Module):
+    """The sum of the present channels; it has nothing to learn."""
+
+    def __init__(self, *, channels: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.channels = channels
+
+    def forward(self, channels: list[ChannelOutput]) -> Tensor:
+        return torch.stack([vector for vector, _ in channels], dim=1).sum(dim=1)
+
+
+Fusion = AttentionFusion | ConcatenationFusion | SumFusion
+FUSIONS: dict[str, type[Fusion]] = {
+    "attention": AttentionFusion,
+    "concatenation": ConcatenationFusion,
+    "sum": SumFusion,
+}
+
+
+def only(channels: list[ChannelOutput], kept: set[int]) -> list[ChannelOutput]:
+    """The channels at the `kept` places, all others made absent: zero vectors that no row has."""
+    return [
+        channel if at in kept else ChannelOutput(torch.zeros_like(channel.vector), torch.zeros_like(channel.present))
+        for at, channel in enumerate(channels)
+    ]

@@ -76,10 +76,9 @@ def query_features(featurizer: Featurizer, queries: pl.DataFrame) -> Iterator[Qu
 
 def document_features(featurizer: Featurizer, dataset: Dataset) -> Iterator[DocumentFeatures]:
     """The same for documents: with and without description and images."""
-    rows = next(dataset.product_batches(rows=PRODUCTS))
-    titles, descriptions, images = (rows[name].to_pylist() for name in ("title", "description", "image_vectors"))
-    yield featurizer.documents(titles, descriptions, images)
-    yield featurizer.documents(ODD_TEXTS, [None] * len(ODD_TEXTS), [None] * len(ODD_TEXTS))
-    for at in range(min(5, len(titles))):
-        yield featurizer.documents(titles[at : at + 1], descriptions[at : at + 1], images[at : at + 1])
-        yield featurizer.documents(titles[at : at + 1], [None], [None])
+    products = next(dataset.product_batches(rows=PRODUCTS)).to_pylist(maps_as_pydicts="strict")
+    yield featurizer.products(products)
+    yield featurizer.products([{"title": text} for text in ODD_TEXTS])
+    for product in products[:5]:
+        yield featurizer.products([product])
+        yield featurizer.products([{"title": product["title"]}])

@@ -155,22 +155,17 @@ class Release:
         return vector
 
     def embed_product(self, product: Mapping[str, Any]) -> np.ndarray:
-        """(d,) float32 of norm 1, from the fields `title`, `description` and `image_vectors`."""
-        vector: np.ndarray = self.embed_products(
-            [product["title"]], [product.get("description")], [product.get("image_vectors")]
-        )[0]
+        """(d,) float32 of norm 1, from the fields `title`, `description`, `image_vectors`, `language` and `country`."""
+        vector: np.ndarray = self.embed_products([product])[0]
         return vector
 
-    def embed_products(
-        self, titles: Sequence[str], descriptions: Sequence[str | None], image_vectors: Sequence[Any]
-    ) -> np.ndarray:
+    def embed_products(self, products: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """(n, d) float32, rows of norm 1.
 
         Raises:
             ValueError: an image vector is not of the release's size.
         """
-        features = self.featurizer.documents(titles, descriptions, image_vectors)
-        return self.document_tower().embed(features)
+        return self.document_tower().embed(self.featurizer.products(products))
 
     def golden_queries(self) -> list[GoldenQuery]:
         return _read_lines(self.path / GOLDEN_QUERIES_FILE, GoldenQuery)

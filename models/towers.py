@@ -1,91 +1,114 @@
-"""The two towers: channels, attention fusion, and an output of norm 1, so that inner product is the cosine."""
+"""The two towers: channels, their fusion, and an output of norm 1, so that inner product is the cosine."""
+
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.channels import ChannelOutput, CountryChannel, ImageChannel, TextChannel, TrigramChannel
-from models.sections import ModelConfig
+from models.channels import CategoryChannel, ChannelOutput, ImageChannel, TextChannel, TrigramChannel
 from models.encoder import TextEncoder
 from models.features import DocumentFeatures, FeatureSpec, QueryFeatures
-from models.fusion import AttentionFusion
+from models.fusion import FUSIONS, Fusion, only
+from models.sections import FURTHER_DOCUMENT_CHANNELS, EncoderConfig, ModelConfig
 
-# The features that a tower takes, in order; an exported tower's inputs bear the same names.
-QUERY_INPUTS = ("token_ids", "trigram_ids", "country_ids")
-DOCUMENT_INPUTS = (
-    "title_ids",
-    "description_ids",
-    "title_trigram_ids",
-    "description_trigram_ids",
-    "images",
-    "image_mask",
+# Channels that go missing together (Que2Search 3.6), for gradient blending.
+GROUPS = (
+    ("text", "trigram"),
+    ("title_text", "title_trigram"),
+    ("description_text", "description_trigram"),
+    ("image",),
+    ("language", "country"),
 )
 
 
+class Views(NamedTuple):
+    """One tower's outputs for a batch: view 0 is the full fusion, then comes one per group of channels."""
+
+    vectors: Tensor  # (b, v, d), rows of norm 1
+    present: Tensor  # (b, v) bool: the row has some channel of the view
+
+
 class Tower(nn.Module):
-    """Channels, given, and their fusion."""
+    """Channels, given, and their fusion.
 
-    inputs: tuple[str, ...]  # the features it takes, in order
+    `groups` names the channels of each further view, for gradient blending; they serve training and change nothing in
+    what the tower computes.
+    """
 
-    def __init__(self, *, channels: nn.ModuleDict, fusion: AttentionFusion) -> None:
+    features: ClassVar[dict[str, tuple[str, ...]]]  # by channel: the features that it reads
+    always: ClassVar[tuple[str, ...]]  # the features that the tower takes whatever its channels
+
+    def __init__(self, *, channels: nn.ModuleDict, fusion: Fusion) -> None:
         super().__init__()
         self.channels = channels
         self.fusion = fusion
+        self.groups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def dim(self) -> int:
         return self.fusion.dim
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The features it takes, in order; an exported tower's inputs bear the same names."""
+        needed = (name for channel in self.channels for name in self.features[channel])
+        return tuple(dict.fromkeys((*self.always, *needed)))
+
+    def encode_channels(self, *features: Tensor) -> list[ChannelOutput]:
+        """The channels' outputs in their order; `features` are those of `inputs`."""
+        given = dict(zip(self.inputs, features, strict=True))
+        return [
+            channel(*(given[name] for name in self.features[channel_name]))
+            for channel_name, channel in self.channels.items()
+        ]
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """(b, d), rows of norm 1."""
+        return F.normalize(self.fusion(self.encode_channels(*features)), dim=-1)
+
+    def views(self, *features: Tensor) -> Views:
+        """The full output and one per group, fused alone as if all other channels were absent [inferred]."""
+        channels = self.encode_channels(*features)
+        places = {name: at for at, name in enumerate(self.channels)}
+        parts = [channels, *(only(channels, {places[name] for name in group}) for group in self.groups)]
+        vectors = torch.stack([F.normalize(self.fusion(part), dim=-1) for part in parts], dim=1)
+        present = [torch.stack([channel.present for channel in part]).any(dim=0) for part in parts]
+        return Views(vectors, torch.stack(present, dim=1))
+
 
 class QueryTower(Tower):
-    """Query text, its 3-grams and the searcher's country to (b, d), rows of norm 1 (Que2Search 3.1, Fig. 2)."""
+    """Query text, its 3-grams and the searcher's country (Que2Search 3.1, Fig. 2)."""
 
-    inputs = QUERY_INPUTS
-
-    def encode_channels(self, token_ids: Tensor, trigram_ids: Tensor, country_ids: Tensor) -> list[ChannelOutput]:
-        inputs = {"text": token_ids, "trigram": trigram_ids, "country": country_ids}
-        return [channel(inputs[name]) for name, channel in self.channels.items()]
-
-    def forward(self, token_ids: Tensor, trigram_ids: Tensor, country_ids: Tensor) -> Tensor:
-        return F.normalize(self.fusion(self.encode_channels(token_ids, trigram_ids, country_ids)), dim=-1)
+    features: ClassVar[dict[str, tuple[str, ...]]] = {
+        "text": ("token_ids",),
+        "trigram": ("trigram_ids",),
+        "country": ("country_ids",),
+    }
+    always: ClassVar[tuple[str, ...]] = ("token_ids", "trigram_ids", "country_ids")
 
 
 class DocumentTower(Tower):
-    """Title, description and images to (b, d), rows of norm 1; both texts go through one encoder."""
+    """Title, description and images; its language and country too where they are asked for (Table 2)."""
 
-    inputs = DOCUMENT_INPUTS
-
-    def encode_channels(
-        self,
-        title_ids: Tensor,
-        description_ids: Tensor,
-        title_trigram_ids: Tensor,
-        description_trigram_ids: Tensor,
-        images: Tensor,
-        image_mask: Tensor,
-    ) -> list[ChannelOutput]:
-        inputs = {
-            "title_text": (title_ids,),
-            "description_text": (description_ids,),
-            "title_trigram": (title_trigram_ids,),
-            "description_trigram": (description_trigram_ids,),
-            "image": (images, image_mask),
-        }
-        return [channel(*inputs[name]) for name, channel in self.channels.items()]
-
-    def forward(
-        self,
-        title_ids: Tensor,
-        description_ids: Tensor,
-        title_trigram_ids: Tensor,
-        description_trigram_ids: Tensor,
-        images: Tensor,
-        image_mask: Tensor,
-    ) -> Tensor:
-        channels = self.encode_channels(
-            title_ids, description_ids, title_trigram_ids, description_trigram_ids, images, image_mask
-        )
-        return F.normalize(self.fusion(channels), dim=-1)
+    features: ClassVar[dict[str, tuple[str, ...]]] = {
+        "title_text": ("title_ids",),
+        "description_text": ("description_ids",),
+        "title_trigram": ("title_trigram_ids",),
+        "description_trigram": ("description_trigram_ids",),
+        "image": ("images", "image_mask"),
+        "language": ("language_ids",),
+        "country": ("country_ids",),
+    }
+    always: ClassVar[tuple[str, ...]] = (
+        "title_ids",
+        "description_ids",
+        "title_trigram_ids",
+        "description_trigram_ids",
+        "images",
+        "image_mask",
+    )
 
 
 class TwoTowers(nn.Module):
@@ -96,63 +119,85 @@ class TwoTowers(nn.Module):
         self.query = query
         self.document = document
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """The text encoders' parameters, which learn at their own rate (Que2Search 3.1)."""
-        encoders = [module for module in self.modules() if isinstance(module, TextEncoder)]
-        return list({id(p): p for encoder in encoders for p in encoder.parameters()}.values())
 
-
-def as_tensors(features: QueryFeatures | DocumentFeatures, tower: Tower) -> list[Tensor]:
+def as_tensors(
+    features: QueryFeatures | DocumentFeatures, tower: Tower, device: torch.device | None = None
+) -> list[Tensor]:
     """The features that a tower takes, in its order."""
-    return [torch.from_numpy(getattr(features, name)) for name in tower.inputs]
+    return [torch.from_numpy(getattr(features, name)).to(device) for name in tower.inputs]
+
+
+def channel_groups(kind: str, tower: Tower) -> tuple[tuple[str, ...], ...]:
+    """The views that gradient blending trains beside the full one; none that is the full one again.
+
+    `grouped`: channels that go missing together, 2 and 3 of the paper's towers and so 6 losses; `single`: each channel
+    alone, 3 and 5, 9 losses (Que2Search 3.6, Table 1).
+    """
+    names = tuple(tower.channels)
+    if kind == "single":
+        groups = [(name,) for name in names]
+    else:
+        groups = [tuple(name for name in group if name in names) for group in (*GROUPS, ("country",))]
+        groups = [group for at, group in enumerate(groups) if group and not set(group) & set(sum(groups[:at], ()))]
+    return tuple(group for group in groups if set(group) != set(names))
 
 
 def build_towers(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> TwoTowers:
     """Untrained towers for a feature space; the image channel exists only where the data has images."""
     return TwoTowers(
-        query=_build_query_tower(config, spec, vocabulary=vocabulary),
+        query=QueryTower(
+            channels=nn.ModuleDict(_query_channels(config, spec, vocabulary=vocabulary)),
+            fusion=_fusion(config, len(config.query_channels)),
+        ),
         document=_build_document_tower(config, spec, vocabulary=vocabulary),
     )
 
 
-def _build_query_tower(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> QueryTower:
-    channels: dict[str, nn.Module] = {}
-    for name in config.query_channels:
-        if name == "text":
-            encoder = TextEncoder(
-                config.query_encoder,
-                vocabulary=vocabulary,
-                max_tokens=spec.query_tokens,
-                dropout=config.dropout,
-            )
-            channels[name] = TextChannel(encoder, dim=config.dim)
-        elif name == "trigram":
-            channels[name] = TrigramChannel(rows=spec.trigram_rows, dim=config.dim)
-        else:
-            channels[name] = CountryChannel(countries=len(spec.countries), dim=config.dim)
-    return QueryTower(channels=nn.ModuleDict(channels), fusion=AttentionFusion(channels=len(channels), dim=config.dim))
-
-
 def _build_document_tower(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> DocumentTower:
-    names = [name for name in config.document_channels if name != "image" or spec.image_dim]
-    encoder = (
-        TextEncoder(
-            config.document_encoder,
-            vocabulary=vocabulary,
-            max_tokens=max(spec.title_tokens, spec.description_tokens),
-            dropout=config.dropout,
+    channels = dict(_document_channels(config, spec, vocabulary=vocabulary))
+    return DocumentTower(channels=nn.ModuleDict(channels), fusion=_fusion(config, len(channels)))
+
+
+def _query_channels(
+    config: ModelConfig, spec: FeatureSpec, *, vocabulary: int
+) -> dict[str, nn.Module]:
+    def text() -> nn.Module:
+        tokens = spec.query_tokens
+        return TextChannel(
+            _encoder(config.query_encoder, config, vocabulary=vocabulary, max_tokens=tokens), dim=config.dim
         )
-        if any(name.endswith("_text") for name in names)
-        else None
-    )
-    channels: dict[str, nn.Module] = {}
+
+    make = {
+        "text": text,
+        "trigram": lambda: TrigramChannel(rows=spec.trigram_rows, dim=config.dim),
+        "country": lambda: CategoryChannel(values=len(spec.countries), dim=config.dim),
+    }
+    return {name: make[name]() for name in config.query_channels}
+
+
+def _document_channels(
+    config: ModelConfig, spec: FeatureSpec, *, vocabulary: int
+) -> Iterator[tuple[str, nn.Module]]:
+    names = [name for name in config.document_channels if name != "image" or spec.image_dim]
+    shared: TextEncoder | None = None  # one encoder for all text fields, unless the configuration says otherwise
     for name in names:
-        if encoder is not None and name.endswith("_text"):
-            channels[name] = TextChannel(encoder, dim=config.dim)  # shared: one encoder for all text fields
+        if name.endswith("_text"):
+            if shared is None or not config.shared_encoder:
+                tokens = max(spec.title_tokens, spec.description_tokens)
+                shared = _encoder(config.document_encoder, config, vocabulary=vocabulary, max_tokens=tokens)
+            yield name, TextChannel(shared, dim=config.dim)
         elif name.endswith("_trigram"):
-            channels[name] = TrigramChannel(rows=spec.trigram_rows, dim=config.dim)
+            yield name, TrigramChannel(rows=spec.trigram_rows, dim=config.dim)
+        elif name in FURTHER_DOCUMENT_CHANNELS:
+            values = spec.languages if name == "language" else spec.countries
+            yield name, CategoryChannel(values=len(values), dim=config.dim)
         else:
-            channels[name] = ImageChannel(image_dim=spec.image_dim, dim=config.dim)
-    return DocumentTower(
-        channels=nn.ModuleDict(channels), fusion=AttentionFusion(channels=len(channels), dim=config.dim)
-    )
+            yield name, ImageChannel(image_dim=spec.image_dim, dim=config.dim)
+
+
+def _encoder(encoder: EncoderConfig, config: ModelConfig, *, vocabulary: int, max_tokens: int) -> TextEncoder:
+    return TextEncoder(encoder, vocabulary=vocabulary, max_tokens=max_tokens, dropout=config.dropout)
+
+
+def _fusion(config: ModelConfig, channels: int) -> Fusion:
+    return FUSIONS[config.fusion](channels=channels, dim=config.dim)

@@ -86,6 +86,8 @@ class ProductFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     title: Annotated[str, Meta(min_length=1, max_length=4096, description="title, 1 to 4096 characters")]
     description: Annotated[str, Meta(max_length=65_536)] | None = None
     image_vectors: Annotated[list[list[float]], Meta(max_length=MAX_IMAGES)] | None = None
+    language: Annotated[str, Meta(max_length=16)] | None = None
+    country: Annotated[str, Meta(max_length=16)] | None = None
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,8 +101,8 @@ class EmbedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     product: Annotated[
         ProductFields | None,
         Meta(
-            description="a product: title of 1 to 4096 characters, optional description (up to 65536 characters) "
-            f"and image_vectors (up to {MAX_IMAGES}); or `query`, not both"
+            description="a product: title of 1 to 4096 characters, optional description (up to 65536 characters), "
+            f"image_vectors (up to {MAX_IMAGES}), language and country; or `query`, not both"
         ),
     ] = None
 

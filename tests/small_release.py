@@ -80,7 +80,6 @@ def small_catalogue(folder: Path, release_path: Path, *, products: int = 300, fa
     with Catalogue.create(path) as catalogue:
         rows = [{"product_id": f"p{at}", "title": title, "price": at + 0.5} for at, title in enumerate(titles)]
         numbers = catalogue.put_products(rows)
-        nothing: list[None] = [None] * products
-        catalogue.put_vectors(release.id, numbers, release.embed_products(titles, nothing, nothing))
+        catalogue.put_vectors(release.id, numbers, release.embed_products(rows))
         build_generation(catalogue, release=release.id, factory=factory)
     return path

@@ -37,7 +37,7 @@ class QueryTable:
         """`queries` has the columns query and country; a row's number is its place in the frame."""
         ids = [featurizer.text_ids(text, featurizer.spec.query_tokens) for text in queries["query"]]
         self._tokens, self._trigrams = _columns(ids)
-        self._country_ids = np.array([featurizer.country_id(code) for code in queries["country"]], dtype=np.int64)
+        self._country_ids = featurizer.country_ids(queries["country"])
 
     def __len__(self) -> int:
         return len(self._country_ids)
@@ -62,7 +62,7 @@ class DocumentTable:
         spec = featurizer.spec
         titles: list[TextIds] = []
         descriptions: list[TextIds] = []
-        images, masks = [], []
+        images, masks, languages, countries = [], [], [], []
         self.row_of: dict[str, int] = {}
         for batch in dataset.product_batches():
             for product_id in batch["product_id"].to_pylist():
@@ -74,10 +74,14 @@ class DocumentTable:
             vectors, mask = featurizer.images(batch["image_vectors"].to_pylist())
             images.append(vectors)
             masks.append(mask)
+            languages.append(featurizer.language_ids(batch["language"].to_pylist()))
+            countries.append(featurizer.country_ids(batch["country"].to_pylist()))
         self._title_tokens, self._title_trigrams = _columns(titles)
         self._description_tokens, self._description_trigrams = _columns(descriptions)
         self._images = np.concatenate(images)
         self._image_mask = np.concatenate(masks)
+        self._language_ids = np.concatenate(languages)
+        self._country_ids = np.concatenate(countries)
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -95,6 +99,8 @@ class DocumentTable:
             description_trigram_ids=self._description_trigrams.padded(rows),
             images=self._images[rows],
             image_mask=self._image_mask[rows],
+            language_ids=self._language_ids[rows],
+            country_ids=self._country_ids[rows],
         )
 
 

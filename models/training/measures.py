@@ -33,7 +33,8 @@ class Measures:
         self.hard: HardNegatives | None = None
         self._out = out
         self._config = config
-        self._learned = learned
+        self._towers = learned["towers"]
+        self._objective = learned["objective"]
         self._batches = batches
         self._held_out = held_out
         self._ranks = ranks

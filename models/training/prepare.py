@@ -34,6 +34,7 @@ def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig)
         description_tokens=features.description_tokens,
         countries=tuple(sorted({code.upper() for code in pairs["country"].drop_nulls().unique()})),
         image_dim=image_dim(dataset),
+        languages=_languages(dataset) if "language" in config.model.document_channels else (),
     )
     draft = Featurizer(spec, tokenizer)
     if features.query_tokens:
@@ -51,6 +52,11 @@ def image_dim(dataset: Dataset) -> int:
     if len(sizes) > 1:
         raise DataError(f"{dataset.path} has image vectors of sizes {sorted(sizes)}; all must have one size")
     return sizes.pop() if sizes else 0
+
+
+def _languages(dataset: Dataset) -> tuple[str, ...]:
+    codes = dataset.products(["language"])["language"].drop_nulls().unique()
+    return tuple(sorted({code.lower() for code in codes}))
 
 
 def _texts(dataset: Dataset, queries: list[str]) -> Iterator[str]:
