@@ -29,22 +29,28 @@ def adaptive_margin(
     symmetric_weight: float = 0.05,
     known_positives: Tensor | None = None,
 ) -> Tensor:
-    """JD: the sum over negatives of [delta + s(q, v_i) - s(q, v)]_+, the mean over queries, plus the symmetric term.
+    """JD: the closer a negative item v_i to the positive item v, the smaller its margin [formulas inferred].
 
-    delta = alpha (1 - s(v, v_i)) + delta_0: the closer a negative to the positive, the smaller its margin. The symmetric
-    term has the positive item as anchor: [delta' + s(v, v_i) - s(v, q)]_+ with delta' = alpha (1 - s(q, v_i)) + delta_0.
+        L_q = sum_i [delta_i + s(q, v_i) - s(q, v)]_+      delta_i = alpha (1 - s(v, v_i)) + delta_0
+        L_v = sum_i [delta'_i + s(v, v_i) - s(v, q)]_+     delta'_i = alpha (1 - s(q, v_i)) + delta_0
+
+    L_q + w L_v: sums over a row's negatives, means over the rows. L_v has the positive item as anchor and pushes the
+    negatives off it.
 
     Args:
-        stop_gradient: margins are constants to the gradient; without it positive and negative items gather.
-        symmetric_weight: w, 0.05 in the paper.
+        cosines: (b, n).
+        item_cosines: (b, n).
+        alpha, delta_0: above 0. Learnt ones only shrink, for nothing here rewards a margin.
+        stop_gradient: margins are constants to the vectors; without it positive and negative items gather.
+        symmetric_weight: w.
+        known_positives: (b, n) bool.
     """
     excluded = not_negatives(cosines, known_positives)
     positives = cosines.diagonal().unsqueeze(1)  # (b, 1)
 
-    def hinge(anchored: Tensor, opposite: Tensor) -> Tensor:
-        closeness = opposite.detach() if stop_gradient else opposite
-        margins = alpha * (1 - closeness) + delta_0  # (b, n)
-        return F.relu(margins + anchored - positives).masked_fill(excluded, 0.0).sum(dim=1).mean()
+    def hinge(negatives: Tensor, closeness: Tensor) -> Tensor:
+        margins = alpha * _distances(closeness, stop_gradient) + delta_0  # (b, n)
+        return F.relu(margins + negatives - positives).masked_fill(excluded, 0.0).sum(dim=1).mean()
 
     return hinge(cosines, item_cosines) + symmetric_weight * hinge(item_cosines, cosines)
 
@@ -61,26 +67,31 @@ def adaptive_softmax(
     symmetric_weight: float = 0.05,
     known_positives: Tensor | None = None,
 ) -> Tensor:
-    """JD's softmax with a temperature per negative, smaller the closer it is to the positive; the mean over queries.
+    """JD: a softmax with a temperature per negative, lower the closer it is to the positive item [all forms inferred].
 
-    tau_i is tau_0 (1 + alpha (1 - s(v, v_i))) with `mul`, alpha (1 - s(v, v_i)) + tau_0 with `add`. `pair` is
-    log(1 + sum_i exp((s_i - s+) / tau_i)); `neg` is -log of e^(s+/tau_0) over itself and sum_i e^(s_i/tau_i).
+    `tau_form`   mul: tau_i = tau_0 (1 + alpha (1 - s(v, v_i)));
+                 add: tau_i = alpha (1 - s(v, v_i)) + tau_0, the margin's form, which lets easy negatives dominate.
+    `tau_place`  pair: log(1 + sum_i exp((s_i - s+) / tau_i)), Eq. 2 where tau is constant;
+                 neg: -log( e^(s+/tau_0) / (e^(s+/tau_0) + sum_i e^(s_i/tau_i)) ).
+
+    The mean over rows, and `symmetric_weight` of the same with the positive item as anchor. For the other arguments see
+    `adaptive_margin`.
     """
     excluded = not_negatives(cosines, known_positives)
     positives = cosines.diagonal().unsqueeze(1)  # (b, 1)
 
-    def softmax(anchored: Tensor, opposite: Tensor) -> Tensor:
-        closeness = opposite.detach() if stop_gradient else opposite
-        hardness = alpha * (1 - closeness)
-        tau = tau_0 * (1 + hardness) if tau_form == "mul" else hardness + tau_0  # (b, n)
-        if tau_place == "pair":
-            terms = (anchored - positives) / tau
-        else:
-            terms = anchored / tau - positives / tau_0
-        terms = terms.masked_fill(excluded, -torch.inf)
-        return torch.logsumexp(F.pad(terms, (1, 0)), dim=1).mean()  # the pad is the positive's own exp(0)
+    def softmax(negatives: Tensor, closeness: Tensor) -> Tensor:
+        widening = alpha * _distances(closeness, stop_gradient)
+        taus = tau_0 * (1 + widening) if tau_form == "mul" else widening + tau_0  # (b, n)
+        terms = (negatives - positives) / taus if tau_place == "pair" else negatives / taus - positives / tau_0
+        with_positive = F.pad(terms.masked_fill(excluded, -torch.inf), (1, 0))  # its own e^0, wherever its tau
+        return with_positive.logsumexp(dim=1).mean()
 
     return softmax(cosines, item_cosines) + symmetric_weight * softmax(item_cosines, cosines)
+
+
+def _distances(closeness: Tensor, stop_gradient: bool) -> Tensor:
+    return 1 - (closeness.detach() if stop_gradient else closeness)
 
 
 def adap_tau(
@@ -112,7 +123,7 @@ def adap_tau(
 
 def _sharpness(losses: Tensor, query_rows: Tensor, smoothing: float) -> Tensor:
     """tau_0 / tau_q of each row (c,): 1 for a query whose loss is the queries' mean, less for a harder one."""
-    _, place, counts = query_rows.unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(query_rows, return_inverse=True, return_counts=True)
     by_query = losses.new_zeros(len(counts)).index_add(0, place, losses) / counts
     return torch.exp(-lambert_w((by_query - by_query.mean()) / smoothing))[place]
 
@@ -146,8 +157,8 @@ def adap_tau_base(queries: Tensor, documents: Tensor, *, query_rows: Tensor, doc
         active = pairs_of > 0
     kept = active[query_rows]
     pairs = int(kept.sum())
-    rows, columns = query_rows[kept].split(PAIRS_AT_ONCE), document_rows[kept].split(PAIRS_AT_ONCE)
-    wanted = sum(float((queries[r] * documents[c]).sum()) for r, c in zip(rows, columns, strict=True)) / pairs
+    parts = torch.stack([query_rows[kept], document_rows[kept]]).tensor_split(-(-pairs // PAIRS_AT_ONCE), dim=1)
+    wanted = sum(float((queries[rows] * documents[columns]).sum()) for rows, columns in parts) / pairs
     gap = wanted - float((queries[active] @ documents.mean(dim=0)).mean())
     sparsity = int(active.sum()) * len(documents) / (2 * pairs)
     return max(1.0, math.log(sparsity) / (gap if gap > LEAST_GAP else UNTRAINED_GAP))
@@ -205,6 +216,5 @@ def mixed_negatives_softmax(
     hard = hardest_negatives(cosines, count=hardest, known_positives=known_positives)  # (b, N), -inf where fewer
     a = torch.empty_like(hard).uniform_(mix_low, mix_high)
     mixed = a * cosines.diagonal().unsqueeze(1) + (1 - a) * hard
-    nothing_known = torch.zeros_like(mixed, dtype=torch.bool)
-    known = torch.zeros_like(cosines, dtype=torch.bool) if known_positives is None else known_positives
-    return positives_loss(torch.cat([cosines, mixed], dim=1) * scale, torch.cat([known, nothing_known], dim=1))
+    known = None if known_positives is None else F.pad(known_positives, (0, mixed.size(1)))
+    return positives_loss(torch.cat([cosines, mixed], dim=1) * scale, known)

@@ -55,9 +55,7 @@ def margin_rank(
     return losses.sum() if reduction == "sum" else losses.sum() / _at_least_one(hardest.isfinite())
 
 
-def scaled_bce(
-    cosines: Tensor, *, scale: float, negatives: int = 1, known_positives: Tensor | None = None
-) -> Tensor:
+def scaled_bce(cosines: Tensor, *, scale: float, negatives: int = 1, known_positives: Tensor | None = None) -> Tensor:
     """Que2Search Eq. 4: the mean over triplets, as in Eq. 5, of -log sigma(s C_ii) - log(1 - sigma(s C_in)).
 
     The second sign is printed as plus, which would reward high-scoring negatives: read as a misprint [inferred].
