@@ -156,9 +156,10 @@ def train(
     With a [distillation] table in the configuration, a finished run teaches a query tower instead. Runs on several
     processes under torchrun.
     """
+    from models.training.distillation import distil
+
     from models.config import load_config
     from models.data.schema import Dataset
-    from models.training.distillation import distil
     from models.training.run import record
     from models.training.train import train as train_towers
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.sections import EncoderConfig
 from models.features import PAD
+from models.sections import EncoderConfig
 
 
 class SelfAttention(nn.Module):

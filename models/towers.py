@@ -158,9 +158,7 @@ def _build_document_tower(config: ModelConfig, spec: FeatureSpec, *, vocabulary:
     return DocumentTower(channels=nn.ModuleDict(channels), fusion=_fusion(config, len(channels)))
 
 
-def _query_channels(
-    config: ModelConfig, spec: FeatureSpec, *, vocabulary: int
-) -> dict[str, nn.Module]:
+def _query_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> dict[str, nn.Module]:
     def text() -> nn.Module:
         tokens = spec.query_tokens
         return TextChannel(
@@ -175,9 +173,7 @@ def _query_channels(
     return {name: make[name]() for name in config.query_channels}
 
 
-def _document_channels(
-    config: ModelConfig, spec: FeatureSpec, *, vocabulary: int
-) -> Iterator[tuple[str, nn.Module]]:
+def _document_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> Iterator[tuple[str, nn.Module]]:
     names = [name for name in config.document_channels if name != "image" or spec.image_dim]
     shared: TextEncoder | None = None  # one encoder for all text fields, unless the configuration says otherwise
     for name in names:

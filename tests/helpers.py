@@ -21,6 +21,7 @@ THINGS = ("dress", "bicycle", "phone case", "lamp", "wooden chair", "running sho
 TEXTS = [f"{colour} {thing} like new, {n} years old" for colour in COLOURS for thing in THINGS for n in range(5)]
 
 SMALL_CONFIG = """
+curriculum = false
 [features]
 vocabulary = 400
 trigram_rows = 2000
@@ -37,6 +38,8 @@ batch = 64
 epochs = 2
 warmup_steps = 5
 checkpoint_steps = 7
+evaluations_per_epoch = 1
+least_gain = 0.0
 threads = 1
 """
 

@@ -151,13 +151,13 @@ class PairBatches:
         self.pairs = pairs
         self.queries = queries
         self.documents = documents
-        self._batch = min(batch, len(pairs))
+        self.size = min(batch, len(pairs))
         self._seed = seed
         self._known = np.unique(self._key(pairs[:, 0], pairs[:, 1]))
 
     def __len__(self) -> int:
         """Batches per epoch; the pairs left over wait for another epoch's order."""
-        return len(self.pairs) // self._batch
+        return len(self.pairs) // self.size
 
     def epoch(self, number: int, *, skip: int = 0, hard: HardNegatives | None = None) -> Iterator[PairBatch]:
         """The batches of an epoch, without the first `skip`."""
@@ -171,12 +171,12 @@ class PairBatches:
     def _order(self, epoch: int) -> np.ndarray:
         """Pairs of each batch (batches, b). Within a window documents of like length meet, so little is padding."""
         draw = np.random.default_rng([self._seed, epoch])
-        order = draw.permutation(len(self.pairs))[: len(self) * self._batch]
+        order = draw.permutation(len(self.pairs))[: len(self) * self.size]
         lengths = self.documents.lengths[self.pairs[:, 1]]
-        for start in range(0, len(order), WINDOW * self._batch):
-            window = order[start : start + WINDOW * self._batch]
-            order[start : start + WINDOW * self._batch] = window[np.argsort(lengths[window], kind="stable")]
-        batches: np.ndarray = draw.permutation(order.reshape(len(self), self._batch))
+        for start in range(0, len(order), WINDOW * self.size):
+            window = order[start : start + WINDOW * self.size]
+            order[start : start + WINDOW * self.size] = window[np.argsort(lengths[window], kind="stable")]
+        batches: np.ndarray = draw.permutation(order.reshape(len(self), self.size))
         return batches
 
     def _wanted(self, query_rows: np.ndarray, document_rows: np.ndarray) -> np.ndarray:

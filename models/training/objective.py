@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from models import adaptive_losses, losses
-from models.config import RunConfig
 from models.sections import (
     AdapTau,
     AdaptiveMargin,
@@ -189,7 +188,9 @@ def _pairs(queries: Views, documents: Views, batch: PairBatch, query_view: int, 
 def class_labels(
     query_of_pair: Sequence[str], document_rows: Sequence[int], *, heads: Sequence[str], documents: int
 ) -> Tensor:
-    """(documents, k) int64: the places in `heads` of each document's queries, padded with -1; k is the most that one has.
+    """(documents, k) int64: the places in `heads` of each document's queries, padded with -1.
+
+    k is the most that one document has.
 
     Args:
         query_of_pair: (p,) each pair's query, written as in `heads`.

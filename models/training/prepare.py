@@ -29,7 +29,8 @@ def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig)
         raise DataError(f"{dataset.path} has too little text to train a tokenizer on: {exc}") from exc
     spec = FeatureSpec(
         trigram_rows=features.trigram_rows,
-        query_tokens=features.query_tokens or features.title_tokens,  # only until the queries are measured with this very tokenizer
+        query_tokens=features.query_tokens
+        or features.title_tokens,  # only until the queries are measured with this very tokenizer
         title_tokens=features.title_tokens,
         description_tokens=features.description_tokens,
         countries=tuple(sorted({code.upper() for code in pairs["country"].drop_nulls().unique()})),

@@ -8,15 +8,12 @@ import msgspec
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
 
 from models.config import RunConfig
 from models.data.conversations import PairSplit, head_queries, training_pairs
 from models.data.schema import Dataset
 from models.errors import ConfigError, DataError, RunError
 from models.features import Featurizer, normalise
-from models.pretrained import load_pretrained_encoders
-from models.sections import ClassificationConfig
 from models.towers import TwoTowers, build_towers, channel_groups
 from models.training.batches import DocumentTable, PairBatches, QueryTable, number_pairs
 from models.training.measures import Measures
@@ -72,7 +69,12 @@ def train(
         weak = bool(split.train["weak"].any())
         if ranks.is_main:
             finish_run(
-                out, dataset, pairs=len(split.train), weak_pairs=weak, towers=trainer.towers, position=position,
+                out,
+                dataset,
+                pairs=len(split.train),
+                weak_pairs=weak,
+                towers=trainer.towers,
+                position=position,
                 batch=config.train.batch,
             )
         ranks.barrier()
@@ -98,8 +100,9 @@ def _trainer(
     queries = QueryTable(numbered.queries, featurizer)
     towers = _towers(config, featurizer)
     class_head = _class_head(config, split.train, pairs[:, 1], documents=len(documents))
-    learned = nn.ModuleDict({"towers": towers, "objective": Objective(config.train.loss, class_head=class_head)})
-    ranks.broadcast_(learned.to(device))
+    objective = Objective(config.train.loss, class_head=class_head)
+    for module in (towers, objective):
+        ranks.broadcast(module.to(device))
     batches, held_out = (
         PairBatches(part, queries=queries, documents=documents, batch=config.train.batch, seed=config.seed)
         for part in (pairs[: len(split.train)], pairs[len(split.train) :])
@@ -109,9 +112,12 @@ def _trainer(
         out,
         config,
         identity=run_identity(config, dataset),
-        learned=learned,
+        towers=towers,
+        objective=objective,
         batches=batches,
-        measures=Measures(out, config, learned=learned, batches=batches, held_out=held_out, ranks=ranks),
+        measures=Measures(
+            out, config, towers=towers, objective=objective, batches=batches, held_out=held_out, ranks=ranks
+        ),
         validation=Validation(examples, documents=documents, featurizer=featurizer),
         ranks=ranks,
         report=report or (lambda _done, _most, _evaluation: None),
@@ -120,7 +126,6 @@ def _trainer(
 
 def _towers(config: RunConfig, featurizer: Featurizer) -> TwoTowers:
     towers = build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary)
-    load_pretrained_encoders(towers, config.model)
     if config.blending:
         for tower in (towers.query, towers.document):
             tower.groups = channel_groups(config.blending.groups, tower)

@@ -42,7 +42,8 @@ class Trainer:
         config: RunConfig,
         *,
         identity: str,
-        learned: nn.ModuleDict,
+        towers: TwoTowers,
+        objective: Objective,
         batches: PairBatches,
         measures: Measures,
         validation: Validation,
@@ -52,28 +53,18 @@ class Trainer:
         self._out = out
         self._config = config
         self._train = config.train
-        self._learned = learned
+        self.towers = towers
+        self.objective = objective
+        self._learned = nn.ModuleDict({"towers": towers, "objective": objective})
         self._batches = batches
         self._measures = measures
         self._validation = validation
         self._ranks = ranks
         self._report = report
-        self._bfloat16 = wants_bfloat16(config.train, next(learned.parameters()).device)
+        self._bfloat16 = wants_bfloat16(config.train, next(towers.parameters()).device)
         self._stages = stages(config)
         self._position = Position(identity=identity)
         self._enter(self._stages[0])
-
-    @property
-    def towers(self) -> TwoTowers:
-        towers = self._learned["towers"]
-        assert isinstance(towers, TwoTowers)  # noqa: S101 - for the type checker
-        return towers
-
-    @property
-    def objective(self) -> Objective:
-        objective = self._learned["objective"]
-        assert isinstance(objective, Objective)  # noqa: S101 - for the type checker
-        return objective
 
     def restore(self) -> None:
         """Go back to the last checkpoint.

@@ -31,10 +31,11 @@ def embed_rows(tower: Tower, table: Table, rows: np.ndarray) -> np.ndarray:
     vectors = np.zeros((len(rows), tower.dim), dtype=np.float32)
     order = np.argsort(table.lengths[rows], kind="stable")
     tower.eval()
+    device = next(tower.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(rows), EMBED_BATCH):
             at = order[start : start + EMBED_BATCH]
-            vectors[at] = tower(*as_tensors(table.batch(rows[at]), tower)).numpy()
+            vectors[at] = tower(*as_tensors(table.batch(rows[at]), tower, device)).cpu().numpy()
     return vectors
 
 

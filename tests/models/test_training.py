@@ -17,7 +17,8 @@ from models.towers import build_towers
 from models.training.batches import DocumentTable, PairBatches, QueryTable, Ragged
 from models.training.checkpoint import Evaluation, load_weights
 from models.training.run import BEST_FILE, Run, record
-from models.training.trainer import build_optimizer, rate_at, train
+from models.training.train import train
+from models.training.trainer import build_optimizer, rate_at
 from models.training.validation import Validation, embed_rows, validation_examples
 from tests.helpers import small_config, small_dataset, small_featurizer
 
@@ -70,7 +71,7 @@ def test_an_epoch_has_every_pair_once_and_its_own_order(dataset: Dataset) -> Non
     batches = PairBatches(np.stack([np.arange(8)] * 2, axis=1), queries=queries, documents=documents, batch=2, seed=3)
 
     def seen(epoch: int, skip: int = 0) -> list[bytes]:
-        return [batch.queries.trigram_ids.tobytes() for batch in batches.epoch(epoch, skip=skip)]
+        return [batch.query_rows.tobytes() for batch in batches.epoch(epoch, skip=skip)]
 
     assert 4 == len(batches) == len(seen(0))
     assert seen(0) == seen(0) != seen(1)
