@@ -156,7 +156,6 @@ def train(
     With a [distillation] table in the configuration, a finished run teaches a query tower instead. Runs on several
     processes under torchrun.
     """
-    from models.training.distillation import distil
 
     from models.config import load_config
     from models.data.schema import Dataset
@@ -164,9 +163,8 @@ def train(
     from models.training.train import train as train_towers
 
     settings = load_config(preset=preset, path=config, seed=seed, encoder=encoder)
-    learn = distil if settings.distillation else train_towers
     with progress_bar("steps") as progress:
-        learn(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
+        train_towers(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
     trained = record(out)
     console.print(training_summary(trained), highlight=False)
     finish(f"run {out}", trained, json_file)

@@ -119,6 +119,11 @@ class TwoTowers(nn.Module):
         self.query = query
         self.document = document
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The text encoders' parameters, which learn at their own rate (Que2Search 3.1)."""
+        encoders = [module for module in self.modules() if isinstance(module, TextEncoder)]
+        return list({id(p): p for encoder in encoders for p in encoder.parameters()}.values())
+
 
 def as_tensors(
     features: QueryFeatures | DocumentFeatures, tower: Tower, device: torch.device | None = None

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from models.config import RunConfig
-from models.encoder import TextEncoder
 from models.errors import ConfigError, RunError
 from models.sections import TrainConfig
 from models.towers import TwoTowers
@@ -162,7 +161,7 @@ class Trainer:
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
         self.objective.loss = stage.loss
-        self._optimizer = build_optimizer(self._learned, self._train)
+        self._optimizer = build_optimizer(self.towers, self.objective, self._train)
 
     def _save(self) -> None:
         if self._ranks.is_main:
@@ -182,18 +181,13 @@ def evaluation_steps(per_epoch: int, evaluations: int) -> set[int]:
     return {max(1, round(per_epoch * (at + 1) / evaluations)) for at in range(evaluations)}
 
 
-def build_optimizer(learned: nn.Module, config: TrainConfig) -> torch.optim.Adam:
+def build_optimizer(towers: TwoTowers, objective: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """Adam with a rate of its own for the text encoders (Que2Search 3.1)."""
-    encoder_ids = {
-        id(parameter)
-        for module in learned.modules()
-        if isinstance(module, TextEncoder)
-        for parameter in module.parameters()
-    }
-    encoder = [parameter for parameter in learned.parameters() if id(parameter) in encoder_ids]
-    others = [parameter for parameter in learned.parameters() if id(parameter) not in encoder_ids]
+    encoder = towers.encoder_parameters()
+    encoder_ids = {id(parameter) for parameter in encoder}
+    others = [parameter for parameter in towers.parameters() if id(parameter) not in encoder_ids]
     groups = [
-        {"params": others, "peak": config.learning_rate},
+        {"params": [*others, *objective.parameters()], "peak": config.learning_rate},
         {"params": encoder, "peak": config.encoder_learning_rate},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)

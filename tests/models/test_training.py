@@ -151,7 +151,7 @@ def test_weights_of_another_model_are_refused(finished: Run) -> None:
 def test_encoders_learn_at_their_own_rate(finished: Run) -> None:
     """Every parameter is in exactly one group, the encoders' in the slower one."""
     config: RunConfig = finished.config
-    others, encoders = build_optimizer(finished.towers, config.train).param_groups
+    others, encoders = build_optimizer(finished.towers, torch.nn.Module(), config.train).param_groups
 
     assert (7e-4, 2e-4) == (others["peak"], encoders["peak"])
     assert len(finished.towers.encoder_parameters()) == len(encoders["params"])
