@@ -478,8 +478,8 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
             progress(done, most)
         else:
             console.print(
-                f"stage {evaluation.stage}, epoch {evaluation.epoch:.4g}: loss {evaluation.loss:.4f}, validation ROC AUC "
-                f"{evaluation.roc_auc:.4f}, {evaluation.seconds / evaluation.step:.3f} s/step",
+                f"stage {evaluation.stage}, epoch {evaluation.epoch:.4g}: loss {evaluation.loss:.4f}, "
+                f"validation ROC AUC {evaluation.roc_auc:.4f}, {evaluation.seconds / evaluation.step:.3f} s/step",
                 highlight=False,
             )
 

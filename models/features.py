@@ -166,7 +166,9 @@ class Featurizer:
     def products(self, products: Sequence[Mapping[str, Any]]) -> DocumentFeatures:
         """n products as documents; every field but the title may be missing."""
         return self.documents(
-            *([product.get(name) for product in products] for name in ("title", "description", "image_vectors")),
+            [product["title"] for product in products],
+            [product.get("description") for product in products],
+            [product.get("image_vectors") for product in products],
             languages=[product.get("language") for product in products],
             countries=[product.get("country") for product in products],
         )

@@ -139,43 +139,32 @@ def channel_groups(kind: str, tower: Tower) -> tuple[tuple[str, ...], ...]:
     alone, 3 and 5, 9 losses (Que2Search 3.6, Table 1).
     """
     names = tuple(tower.channels)
-    if kind == "single":
-        groups = [(name,) for name in names]
-    else:
-        groups = [tuple(name for name in group if name in names) for group in (*GROUPS, ("country",))]
-        groups = [group for at, group in enumerate(groups) if group and not set(group) & set(sum(groups[:at], ()))]
-    return tuple(group for group in groups if set(group) != set(names))
+    whole = tuple((name,) for name in names) if kind == "single" else GROUPS
+    kept = (tuple(name for name in group if name in names) for group in whole)
+    return tuple(group for group in kept if group and set(group) != set(names))
 
 
 def build_towers(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> TwoTowers:
     """Untrained towers for a feature space; the image channel exists only where the data has images."""
+    query = dict(_query_channels(config, spec, vocabulary=vocabulary))
+    document = dict(_document_channels(config, spec, vocabulary=vocabulary))
+    fusion = FUSIONS[config.fusion]
     return TwoTowers(
-        query=QueryTower(
-            channels=nn.ModuleDict(_query_channels(config, spec, vocabulary=vocabulary)),
-            fusion=_fusion(config, len(config.query_channels)),
-        ),
-        document=_build_document_tower(config, spec, vocabulary=vocabulary),
+        query=QueryTower(channels=nn.ModuleDict(query), fusion=fusion(channels=len(query), dim=config.dim)),
+        document=DocumentTower(channels=nn.ModuleDict(document), fusion=fusion(channels=len(document), dim=config.dim)),
     )
 
 
-def _build_document_tower(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> DocumentTower:
-    channels = dict(_document_channels(config, spec, vocabulary=vocabulary))
-    return DocumentTower(channels=nn.ModuleDict(channels), fusion=_fusion(config, len(channels)))
-
-
-def _query_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> dict[str, nn.Module]:
-    def text() -> nn.Module:
-        tokens = spec.query_tokens
-        return TextChannel(
-            _encoder(config.query_encoder, config, vocabulary=vocabulary, max_tokens=tokens), dim=config.dim
-        )
-
-    make = {
-        "text": text,
-        "trigram": lambda: TrigramChannel(rows=spec.trigram_rows, dim=config.dim),
-        "country": lambda: CategoryChannel(values=len(spec.countries), dim=config.dim),
-    }
-    return {name: make[name]() for name in config.query_channels}
+def _query_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> Iterator[tuple[str, nn.Module]]:
+    for name in config.query_channels:
+        if name == "text":
+            tokens = spec.query_tokens
+            encoder = _encoder(config.query_encoder, config, vocabulary=vocabulary, max_tokens=tokens)
+            yield name, TextChannel(encoder, dim=config.dim)
+        elif name == "trigram":
+            yield name, TrigramChannel(rows=spec.trigram_rows, dim=config.dim)
+        else:
+            yield name, CategoryChannel(values=len(spec.countries), dim=config.dim)
 
 
 def _document_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> Iterator[tuple[str, nn.Module]]:
@@ -198,7 +187,3 @@ def _document_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: in
 
 def _encoder(encoder: EncoderConfig, config: ModelConfig, *, vocabulary: int, max_tokens: int) -> TextEncoder:
     return TextEncoder(encoder, vocabulary=vocabulary, max_tokens=max_tokens, dropout=config.dropout)
-
-
-def _fusion(config: ModelConfig, channels: int) -> Fusion:
-    return FUSIONS[config.fusion](channels=channels, dim=config.dim)

@@ -99,14 +99,11 @@ class Measures:
 
 def _adap_tau_base(towers: TwoTowers, batches: PairBatches) -> float:
     """w0 from the training pairs as the towers see them now."""
-    queries = embed_rows(towers.query, batches.queries, np.arange(len(batches.queries)))
-    documents = embed_rows(towers.document, batches.documents, np.arange(len(batches.documents)))
-    of_pairs = (queries[batches.pairs[:, 0]] * documents[batches.pairs[:, 1]]).sum(axis=1).mean()
-    mean_document = documents.mean(axis=0)
-    of_queries = (queries @ (mean_document / np.linalg.norm(mean_document))).mean()
+    query_rows, document_rows = (torch.from_numpy(rows) for rows in batches.pairs.T)
+    used, query_places = torch.unique(query_rows, return_inverse=True)  # held-out queries share the table
     return adap_tau_base(
-        queries=len(queries),
-        documents=len(documents),
-        pairs=len(batches.pairs),
-        cosine_gap=float(of_pairs - of_queries),
+        torch.from_numpy(embed_rows(towers.query, batches.queries, used.numpy())),
+        torch.from_numpy(embed_rows(towers.document, batches.documents, np.arange(len(batches.documents)))),
+        query_rows=query_places,
+        document_rows=document_rows,
     )

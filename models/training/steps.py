@@ -1,9 +1,9 @@
 """The gradient of one batch, whatever part of it fits in memory and however many processes share it.
 
-One mechanism serves three cases. The loss needs the whole batch's vectors, not its activations; so the rows are embedded
-in chunks without keeping activations, vectors are gathered from all processes, the objective gives its gradient
-in them, and each chunk is embedded once more to carry its part of that gradient back (gradient caching, arXiv 2101.06983).
-Where one chunk of one process is the whole batch, it is embedded once.
+One mechanism serves three cases. The loss needs the whole batch's vectors, not its activations. So the rows are
+embedded in chunks without keeping activations, vectors are gathered from all processes, the objective gives its
+gradient in them, and each chunk is embedded once more to carry its part of that gradient back (gradient caching, arXiv
+2101.06983). Where one chunk of one process is the whole batch, it is embedded once.
 """
 
 from collections.abc import Iterator

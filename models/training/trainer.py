@@ -159,9 +159,10 @@ class Trainer:
         self._enter(following)
 
     def _enter(self, stage: Stage) -> None:
+        """Its loss, and an optimizer that has no memory of another stage's."""
         self._stage = stage
         self.objective.loss = stage.loss
-        self._optimizer = build_optimizer(self.towers, self.objective, self._train)
+        self._optimizer: torch.optim.Adam = build_optimizer(self.towers, self.objective, self._train)
 
     def _save(self) -> None:
         if self._ranks.is_main:
