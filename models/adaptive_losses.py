@@ -209,7 +209,7 @@ def mixed_negatives_softmax(
         documents: (n, d) rows of norm 1.
         scale: 1/temperature; a low one smooths noisy clicks.
         hardest: N, at most.
-        mix_low, mix_high: 0.4 and 0.6 in the paper.
+        mix_low, mix_high: below 1; 0.4 and 0.6 in the paper.
         known_positives: (b, n) bool.
     """
     cosines = queries @ documents.T
