@@ -144,7 +144,7 @@ class TrainConfig(Section, frozen=True, kw_only=True):
     learning_rate: float = 7e-4
     encoder_learning_rate: float = 2e-4
     warmup_steps: int = 100  # a post-norm transformer needs a gentle start [inferred]
-    decay: bool = True  # learning rates fall linearly to a tenth over `epochs` [inferred]
+    decay_epochs: int = 0  # learning rates fall linearly to a tenth over so many, and stay there; 0: never [inferred]
     clip: float = 1.0
     patience: int = 3  # evaluations without a better validation ROC AUC
     least_gain: float = 0.0  # of the validation ROC AUC, to count as better

@@ -15,19 +15,20 @@ class Stage(NamedTuple):
     epochs: int  # at most
     patience: int  # evaluations without a gain that end it
     rate_share: float  # of the configured learning rates
+    decay_epochs: int  # over which the rates fall; 0: never
     first_epoch: int  # batches are ordered by it and those after it: no epoch of another stage is repeated
 
 
 def stages(config: RunConfig) -> list[Stage]:
     """Stage 1, and stage 2 where there is a curriculum. Started `immediately`, stage 2's loss is all there is."""
     train, curriculum = config.train, config.curriculum
-    first = Stage(1, train.loss, train.epochs, train.patience, 1.0, 0)
+    first = Stage(1, train.loss, train.epochs, train.patience, 1.0, train.decay_epochs, 0)
     if curriculum is None:
         return [first]
     if curriculum.start == "immediately":
         return [first._replace(loss=curriculum.loss)]
     share = curriculum.learning_rate_share
-    return [first, Stage(2, curriculum.loss, curriculum.epochs, curriculum.patience, share, train.epochs)]
+    return [first, Stage(2, curriculum.loss, curriculum.epochs, curriculum.patience, share, 0, train.epochs)]
 
 
 def note_evaluation(position: Position, roc_auc: float, *, least_gain: float) -> bool:

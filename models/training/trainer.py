@@ -113,7 +113,8 @@ class Trainer:
         torch.manual_seed((self._config.seed * 1_000_003 + self._position.step) * 1_024 + self._ranks.rank)
         self._learned.train()
         step = self._position.step - self._position.stage_start
-        rate = self._stage.rate_share * rate_at(step, self._steps_of(self._stage), self._train)
+        decay_steps = self._stage.decay_epochs * len(self._batches)
+        rate = self._stage.rate_share * rate_at(step, self._train, decay_steps=decay_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self._optimizer.zero_grad(set_to_none=True)
@@ -194,13 +195,13 @@ def build_optimizer(towers: TwoTowers, objective: nn.Module, config: TrainConfig
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
 
-def rate_at(step: int, most_steps: int, config: TrainConfig) -> float:
-    """The share of the peak learning rate: a linear rise, then (with `decay`) a linear fall to a tenth."""
+def rate_at(step: int, config: TrainConfig, *, decay_steps: int) -> float:
+    """The share of the peak learning rate: a linear rise, then a linear fall to a tenth by `decay_steps`, unless 0."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
-    if not config.decay:
+    if not decay_steps:
         return 1.0
-    done = (step - config.warmup_steps) / max(1, most_steps - config.warmup_steps)
+    done = (step - config.warmup_steps) / max(1, decay_steps - config.warmup_steps)
     return 1.0 - 0.9 * min(1.0, done)
 
 
