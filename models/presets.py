@@ -21,7 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {
             "loss": {"type": "softmax"},
             "batch": 256,
-            "epochs": 4,
+            "epochs": 6,
+            "decay_epochs": 3,
             "evaluations_per_epoch": 4,
             "least_gain": 0.001,
         },
@@ -38,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "query_encoder": _QUERY_ENCODER,
             "document_encoder": {"layers": 4, "dim": 256, "heads": 4, "ffn": 768},
         },
-        "train": {"loss": {"type": "softmax"}, "batch": 512, "epochs": 20},
+        "train": {"loss": {"type": "softmax"}, "batch": 512, "epochs": 20, "decay_epochs": 15},
         "curriculum": {"epochs": 10},
     },
     "paper": {  # the published widths: XLM-R base for documents, 150 k pieces, batch 768

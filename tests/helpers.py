@@ -40,6 +40,7 @@ warmup_steps = 5
 checkpoint_steps = 7
 evaluations_per_epoch = 1
 least_gain = 0.0
+decay_epochs = 2
 threads = 1
 """
 

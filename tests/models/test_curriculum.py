@@ -68,8 +68,8 @@ def test_a_stage_has_to_better_what_the_last_one_reached() -> None:
     """Entered at 0.8, three looks at less end a stage of patience 3, and the weights of stage 1 stay the best."""
     position = Position(identity="")
     looked_at(position, [0.8])
-    enter(position, Stage(2, MarginRank(), 1, 3, 0.1, 4))
+    enter(position, Stage(2, MarginRank(), 1, 3, 0.1, 0, 4))
 
     assert [False, False, False] == looked_at(position, [0.79, 0.78, 0.77])
-    assert stage_is_over(position, Stage(2, MarginRank(), 1, 3, 0.1, 4), steps=100)
+    assert stage_is_over(position, Stage(2, MarginRank(), 1, 3, 0.1, 0, 4), steps=100)
     assert 1 == position.best_step

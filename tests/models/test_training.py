@@ -161,8 +161,9 @@ def test_encoders_learn_at_their_own_rate(finished: Run) -> None:
 def test_the_rate_rises_then_falls_to_a_tenth(finished: Run) -> None:
     config = msgspec.structs.replace(finished.config.train, warmup_steps=10)
 
-    assert [0.1, 1.0, 0.55, 0.1] == pytest.approx([rate_at(step, 110, config) for step in (0, 10, 60, 110)])
-    assert 1.0 == rate_at(60, 110, msgspec.structs.replace(config, decay=False))
+    rates = [rate_at(step, config, decay_steps=110) for step in (0, 10, 60, 110, 500)]
+    assert [0.1, 1.0, 0.55, 0.1, 0.1] == pytest.approx(rates)
+    assert 1.0 == rate_at(60, config, decay_steps=0)
 
 
 def test_validation_uses_ratings_where_there_is_a_log(dataset: Dataset, finished: Run) -> None:
