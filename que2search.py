@@ -45,7 +45,10 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
 # Away from a terminal a table must not be folded into eighty columns.
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+# Of the processes of a torchrun, the first one speaks.
+console = Console(
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, quiet=os.environ.get("RANK", "0") != "0"
+)
 errors = Console(stderr=True)
 
 
@@ -448,6 +451,9 @@ def release_named(release_id: str) -> Path:
 @contextmanager
 def progress_bar(unit: str) -> Iterator[ProgressCallback]:
     """A bar on a terminal; elsewhere a plain line every few seconds."""
+    if console.quiet:
+        yield lambda _done, _total: None
+        return
     if not console.is_terminal:
         yield plain_progress(unit)
         return
