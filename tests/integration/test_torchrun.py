@@ -27,7 +27,7 @@ def run(command: list[str], **environment: str) -> str:
 
 
 def test_two_processes_train_what_one_does(dataset_dir: Path, tmp_path: Path) -> None:
-    """Without dropout the ROC AUCs and losses agree at every evaluation, through both stages; only one process speaks."""
+    """Without dropout every evaluation agrees in loss and ROC AUC, through both stages; only one process speaks."""
     config = tmp_path / "small.toml"
     stages = "curriculum = {epochs = 1, patience = 1}\n" + SMALL_CONFIG.replace("curriculum = false", "")
     for old, new in (
