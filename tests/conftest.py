@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy core is no failure
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
