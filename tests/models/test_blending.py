@@ -47,10 +47,18 @@ def test_an_overfitting_of_almost_nothing_takes_no_more_than_four_times_the_usua
 
 
 def test_what_did_not_generalise_keeps_the_least_weight() -> None:
-    """A held-out loss that rose, or a loss that diverged; their overfitting does not move the median either."""
-    weights = blending_weights([change(0.2, 0.1), change(-0.1, 5.0), change(math.nan, 0.1), change(0.2, 0.1)])
+    """A held-out loss that rose or diverged, a training loss that diverged."""
+    diverged = LossChange(train_before=2.0, train_after=math.inf, held_out_before=3.0, held_out_after=2.5)
+    weights = blending_weights([change(0.2, 0.1), change(-0.1, 0.1), change(math.nan, 0.1), diverged, change(0.2, 0.1)])
 
-    assert kept(0.5, 0, 0, 0.5) == pytest.approx(weights.tolist())
+    assert kept(0.5, 0, 0, 0, 0.5) == pytest.approx(weights.tolist())
+
+
+def test_what_did_not_generalise_does_not_say_what_is_usual() -> None:
+    """The median of 0.1 and 0 is 0.05, so 0 counts as 0.025: 1 : 16. With the 5s it would be 5, and both alike."""
+    weights = blending_weights([change(0.2, 0.1), change(0.2, 0.0), *[change(-0.1, 5.0)] * 3])
+
+    assert kept(1 / 17, 16 / 17, 0, 0, 0) == pytest.approx(weights.tolist())
 
 
 @pytest.mark.parametrize("gain", [0.0, -1.0, math.nan, math.inf])
