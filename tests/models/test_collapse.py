@@ -6,6 +6,7 @@ doing. Where a random start ends, mean item-item cosine (the margin's slope alph
     fixed margin 0.1: 0.00    adaptive: 0.66 to 0.72    adaptive with stop-gradient: -0.02
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.adaptive_losses import adaptive_margin
+from models.adaptive_losses import adaptive_margin, adaptive_softmax
 
 PAIRS, DIM = 64, 16
 FIXED: dict[str, Any] = {"alpha": 0.0, "delta_0": 0.1, "symmetric_weight": 0.0}
@@ -28,8 +29,15 @@ class Geometry(NamedTuple):
     positives: float  # mean cosine of the pairs
 
 
-def trained(*, seed: int, clustered: bool = False, optimizer: str = "Adam", **loss: Any) -> Geometry:
-    """Train free vectors on the adaptive margin; `clustered` items start around one point, random queries do not."""
+def trained(
+    loss: Callable[..., Tensor] = adaptive_margin,
+    *,
+    seed: int,
+    clustered: bool = False,
+    optimizer: str = "Adam",
+    **knobs: Any,
+) -> Geometry:
+    """Train free vectors on a loss; `clustered` items start around one point, random queries do not."""
     draw = torch.Generator().manual_seed(seed)
     queries, items = torch.randn(PAIRS, DIM, generator=draw), torch.randn(PAIRS, DIM, generator=draw)
     if clustered:
@@ -39,7 +47,7 @@ def trained(*, seed: int, clustered: bool = False, optimizer: str = "Adam", **lo
     for _ in range(300):
         q, v = (F.normalize(vectors, dim=1) for vectors in learned)
         steps.zero_grad()
-        adaptive_margin(q @ v.T, v @ v.T, **loss).backward()
+        loss(q @ v.T, v @ v.T, **knobs).backward()
         steps.step()
     with torch.no_grad():
         q, v = (F.normalize(vectors, dim=1) for vectors in learned)
@@ -79,3 +87,12 @@ def test_the_symmetric_term_undoes_a_bad_start() -> None:
     assert alone.positives < 0.5
     assert symmetric.gathering < 0.4
     assert symmetric.positives > 0.8
+
+
+def test_an_added_temperature_gathers_items_too_and_a_multiplied_one_does_not() -> None:
+    """Without stop-gradient: items that come closer sharpen the softmax, by much where alpha (1 - s) is all of tau."""
+    knobs: dict[str, Any] = {"alpha": 1.5, "tau_0": 1 / 30, "stop_gradient": False, "symmetric_weight": 0.0}
+
+    assert trained(adaptive_softmax, seed=0, tau_form="add", **knobs).gathering > 0.8
+    assert trained(adaptive_softmax, seed=0, tau_form="mul", **knobs).gathering < 0.05
+    assert trained(adaptive_softmax, seed=0, tau_form="add", **knobs | {"stop_gradient": True}).gathering < 0.05
