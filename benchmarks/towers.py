@@ -8,8 +8,9 @@ from benchmarks.blocks import Arm, Progress, in_turn, interleave
 from benchmarks.conditions import conditions, pinned
 from benchmarks.report import BenchResult, Row
 from models.errors import ReleaseError
-from models.features import CLS, QueryFeatures
+from models.features import QueryFeatures
 from models.runtime import Engine, QueryTower, Release, open_release
+from models.tokenizers import CLS
 
 TOKENS = (4, 8, 16, 32)  # [CLS] included
 ENGINES: tuple[Engine, ...] = ("onnx", "torchscript")

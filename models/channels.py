@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import TextEncoder
-from models.features import PAD
+from models.tokenizers import PAD
 
 
 class ChannelOutput(NamedTuple):

@@ -9,6 +9,7 @@ import tomli_w
 
 from models.errors import ConfigError
 from models.presets import PRESETS
+from models.pretrained import encoder_sizes
 from models.sections import (
     DOCUMENT_CHANNELS,
     FURTHER_DOCUMENT_CHANNELS,
@@ -130,7 +131,11 @@ def load_config(
     preset = values.get("preset", preset)
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    if encoder is not None:
+        both = {"query_encoder": {"pretrained": str(encoder)}, "document_encoder": {"pretrained": str(encoder)}}
+        values = _overlay({"model": both}, values)
     merged = _overlay(PRESETS[preset] | {"preset": preset}, values)
+    merged["model"] = _sized(merged["model"], values.get("model", {}))
     if seed is not None:
         merged["seed"] = seed
     return _convert(merged, source=str(path or preset))
@@ -182,6 +187,22 @@ def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _sized(model: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The encoders that start from a directory with its sizes; the file may ask for fewer layers or another pooling."""
+    sized = dict(model)
+    for name in ("query_encoder", "document_encoder"):
+        directory = model[name].get("pretrained") if isinstance(model.get(name), dict) else None
+        if directory:
+            sizes, asked = encoder_sizes(Path(directory)), given.get(name, {})
+            for key, value in asked.items():
+                if key in ("dim", "heads", "ffn", "norm_eps") and value != sizes[key]:
+                    raise ConfigError(f"model.{name}.{key}={value}, but {directory} has {sizes[key]}; leave it out")
+            if asked.get("layers", 1) > sizes["layers"]:
+                raise ConfigError(f"model.{name}.layers={asked['layers']}, but {directory} has {sizes['layers']}")
+            sized[name] = {"pretrained": directory, **sizes, **asked}
+    return sized
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

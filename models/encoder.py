@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.features import PAD
 from models.sections import EncoderConfig
+from models.tokenizers import PAD
 
 
 class SelfAttention(nn.Module):
@@ -36,11 +36,11 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: EncoderConfig, *, dropout: float) -> None:
         super().__init__()
         self.attention = SelfAttention(dim=config.dim, heads=config.heads)
-        self.attention_norm = nn.LayerNorm(config.dim)
+        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = nn.Sequential(
             nn.Linear(config.dim, config.ffn), nn.GELU(), nn.Linear(config.ffn, config.dim)
         )
-        self.feed_forward_norm = nn.LayerNorm(config.dim)
+        self.feed_forward_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
@@ -49,27 +49,39 @@ class EncoderLayer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids (b, t), padded with 0, to the last layer's [CLS] (b, d): Que2Search 3.1's sentence embedding."""
+    """Token ids (b, t), padded with 0, to one vector a text (b, d).
+
+    That is the last layer's [CLS], Que2Search 3.1's sentence embedding, or the mean of the last layer's tokens, for
+    pretrained encoders that were trained to be read so.
+    """
 
     def __init__(self, config: EncoderConfig, *, vocabulary: int, max_tokens: int, dropout: float) -> None:
         super().__init__()
         self.dim = config.dim
+        self.pooling = config.pooling
         self.token_embedding = nn.Embedding(vocabulary, config.dim, padding_idx=PAD)
         self.position_embedding = nn.Embedding(max_tokens, config.dim)
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, dropout=dropout) for _ in range(config.layers))
         self.apply(_initialise)
 
     def forward(self, token_ids: Tensor) -> Tensor:
+        hidden = self.hidden(token_ids)
+        real = (token_ids != PAD).unsqueeze(-1)  # (b, t, 1)
+        mean = self.pooling == "mean"
+        pooled: Tensor = (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1) if mean else hidden[:, 0]
+        return pooled
+
+    def hidden(self, token_ids: Tensor) -> Tensor:
+        """The last layer's vector of every token (b, t, d); those of padding mean nothing."""
         real = token_ids != PAD  # (b, t)
         positions = torch.arange(token_ids.size(1), device=token_ids.device)
         x = self.token_embedding(token_ids) + self.position_embedding(positions)  # (b, t, d)
         x = self.dropout(self.norm(x))
         for layer in self.layers:
             x = layer(x, real)
-        cls: Tensor = x[:, 0]  # (b, d)
-        return cls
+        return x
 
 
 def _initialise(module: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 Three kinds of features (Que2Search section 3.1): SentencePiece pieces behind a [CLS], character 3-grams hashed by
 MurmurHash into a fixed table, and the searcher's country. The same normalised text feeds both text features. The
-ids depend only on `features.json` and `tokenizer.model`, so their hash names the feature space; a release holds it.
+ids depend only on `features.json` and the tokenizer, so their hash names the feature space; a release holds it.
 """
 
 import hashlib
@@ -18,10 +18,9 @@ import numpy as np
 import sentencepiece
 
 from models.errors import ReleaseError
+from models.tokenizers import CLS, PAD, UNKNOWN_PIECE, SentencePieceTokenizer, Tokenizer, load_tokenizer
 
 FEATURES_FILE = "features.json"
-TOKENIZER_FILE = "tokenizer.model"
-PAD, UNKNOWN_PIECE, CLS = 0, 1, 2
 UNKNOWN_COUNTRY = 0
 TRIGRAMS_PER_TOKEN = 6  # a piece is about four characters; past this many 3-grams per token a text is cut
 MAX_IMAGES = 5  # Que2Search section 5
@@ -83,29 +82,28 @@ def normalise(text: str) -> str:
 class Featurizer:
     """Turns texts into ids by a `FeatureSpec` and a SentencePiece model."""
 
-    def __init__(self, spec: FeatureSpec, tokenizer: bytes) -> None:
+    def __init__(self, spec: FeatureSpec, tokenizer: Tokenizer) -> None:
         self.spec = spec
-        self._tokenizer_bytes = tokenizer
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+        self.tokenizer = tokenizer
         self._country_ids = {code: at for at, code in enumerate(spec.countries, start=1)}
         self._language_ids = {code: at for at, code in enumerate(spec.languages, start=1)}
 
     @classmethod
     def load(cls, folder: Path) -> "Featurizer":
-        """Read `features.json` and `tokenizer.model` of a run or a release.
+        """Read `features.json` and the tokenizer of a run or a release.
 
         Raises:
             ReleaseError: a file is missing or not what it should be.
         """
         try:
             spec = msgspec.json.decode((folder / FEATURES_FILE).read_bytes(), type=FeatureSpec)
-            return cls(spec, (folder / TOKENIZER_FILE).read_bytes())
-        except (OSError, msgspec.DecodeError, RuntimeError) as exc:
+            return cls(spec, load_tokenizer(folder))
+        except (OSError, msgspec.DecodeError) as exc:
             raise ReleaseError(f"cannot read the featuriser in {folder}: {exc}") from exc
 
     def save(self, folder: Path) -> None:
         (folder / FEATURES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self.spec)))
-        (folder / TOKENIZER_FILE).write_bytes(self._tokenizer_bytes)
+        (folder / self.tokenizer.file_name).write_bytes(self.tokenizer.saved)
 
     @property
     def hash(self) -> str:
@@ -113,11 +111,11 @@ class Featurizer:
         spec = msgspec.structs.asdict(self.spec)
         if not self.spec.languages:
             del spec["languages"]  # as before there were any: releases without them keep their hash
-        return hashlib.sha256(msgspec.json.encode(spec) + self._tokenizer_bytes).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(spec) + self.tokenizer.saved).hexdigest()
 
     @property
     def vocabulary(self) -> int:
-        return int(self._pieces.get_piece_size())
+        return self.tokenizer.size
 
     def query(self, text: str, country: str | None = None) -> QueryFeatures:
         """One query: the hot path, with nothing padded."""
@@ -174,19 +172,19 @@ class Featurizer:
         )
 
     def text_ids(self, text: str, limit: int) -> TextIds:
-        """[CLS] and at most `limit` - 1 pieces; the 3-grams of ` text `, cut at about the same length.
+        """[CLS] and at most `limit` - 1 further tokens; the 3-grams of ` text `, cut at about the same length.
 
         A space marks both ends, so that a word of one or two letters has 3-grams too.
         """
-        text = normalise(text)
-        tokens = [CLS, *self._pieces.encode(text)]
+        written, text = text, normalise(text)
+        tokens, truncated = self.tokenizer.encode(written if self.tokenizer.normalises else text, limit)
         marked = f" {text} "
         rows, seed = self.spec.trigram_rows - 1, self.spec.hash_seed  # row 0 is padding
         count = min(len(marked) - 2, limit * TRIGRAMS_PER_TOKEN) if text else 0
         return TextIds(
-            tokens=tokens[:limit],
+            tokens=tokens,
             trigrams=[mmh3.hash(marked[at : at + 3], seed, signed=False) % rows + 1 for at in range(count)],
-            truncated=len(tokens) > limit,
+            truncated=truncated,
         )
 
     def country_id(self, code: str | None) -> int:
@@ -222,10 +220,10 @@ def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return padded
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int, seed_sentences: int = 200_000) -> bytes:
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int, seed_sentences: int = 200_000) -> SentencePieceTokenizer:
     """A SentencePiece unigram model over normalised texts; small data gets as many pieces as it supports.
 
-    Deterministic: the same texts give the same model, which is returned as its serialised bytes.
+    Deterministic: the same texts give the same model.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -249,7 +247,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, seed_sentences: in
         num_threads=1,  # more threads change the sums' order, and so the model
         minloglevel=2,
     )
-    return model.getvalue()
+    return SentencePieceTokenizer(model.getvalue())
 
 
 def query_token_limit(token_counts: np.ndarray, *, least: int = 4) -> int:

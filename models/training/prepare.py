@@ -10,23 +10,22 @@ from models.config import RunConfig
 from models.data.schema import Dataset
 from models.errors import DataError
 from models.features import FeatureSpec, Featurizer, query_token_limit, train_tokenizer
+from models.pretrained import tokenizer_of
+from models.tokenizers import Tokenizer
 
 TOKENIZER_PRODUCTS = 40_000  # enough text for a vocabulary; spread evenly over the catalogue
 QUERY_SAMPLE = 50_000
 
 
 def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig) -> Featurizer:
-    """Train the tokenizer on the catalogue's and the queries' own text, and measure what the spec needs.
+    """Measure what the spec needs; the tokenizer is a pretrained encoder's, or trained on the data's own text.
 
     Raises:
         DataError: the dataset has no text to learn from, or images of several sizes.
     """
     features = config.features
     queries = pairs["query"].head(QUERY_SAMPLE).to_list()
-    try:
-        tokenizer = train_tokenizer(_texts(dataset, queries), vocabulary=features.vocabulary)
-    except RuntimeError as exc:
-        raise DataError(f"{dataset.path} has too little text to train a tokenizer on: {exc}") from exc
+    tokenizer = tokenizer_of(config.model) or _trained_tokenizer(dataset, queries, vocabulary=features.vocabulary)
     spec = FeatureSpec(
         trigram_rows=features.trigram_rows,
         query_tokens=features.query_tokens
@@ -42,6 +41,13 @@ def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig)
         return draft
     counts = np.array([len(draft.text_ids(query, features.title_tokens).tokens) for query in queries])
     return Featurizer(msgspec.structs.replace(spec, query_tokens=query_token_limit(counts)), tokenizer)
+
+
+def _trained_tokenizer(dataset: Dataset, queries: list[str], *, vocabulary: int) -> Tokenizer:
+    try:
+        return train_tokenizer(_texts(dataset, queries), vocabulary=vocabulary)
+    except RuntimeError as exc:
+        raise DataError(f"{dataset.path} has too little text to train a tokenizer on: {exc}") from exc
 
 
 def image_dim(dataset: Dataset) -> int:

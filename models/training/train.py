@@ -14,6 +14,7 @@ from models.data.conversations import PairSplit, head_queries, training_pairs
 from models.data.schema import Dataset
 from models.errors import ConfigError, DataError, RunError
 from models.features import Featurizer, normalise
+from models.pretrained import load_pretrained_encoders
 from models.towers import TwoTowers, build_towers, channel_groups
 from models.training.batches import DocumentTable, PairBatches, QueryTable, number_pairs
 from models.training.measures import Measures
@@ -126,6 +127,7 @@ def _trainer(
 
 def _towers(config: RunConfig, featurizer: Featurizer) -> TwoTowers:
     towers = build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary)
+    load_pretrained_encoders(towers, config.model)
     if config.blending:
         for tower in (towers.query, towers.document):
             tower.groups = channel_groups(config.blending.groups, tower)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ReleaseError
-from models.features import CLS, MAX_IMAGES, Featurizer, normalise, pad, query_token_limit, train_tokenizer
+from models.features import MAX_IMAGES, Featurizer, normalise, pad, query_token_limit, train_tokenizer
+from models.tokenizers import CLS
 from tests.helpers import TEXTS, small_featurizer
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def test_ids_do_not_depend_on_the_process() -> None:
 
 def test_the_tokenizer_is_deterministic() -> None:
     """Training twice on the same texts gives the same bytes."""
-    assert train_tokenizer(TEXTS, vocabulary=120) == train_tokenizer(TEXTS, vocabulary=120)
+    assert train_tokenizer(TEXTS, vocabulary=120).saved == train_tokenizer(TEXTS, vocabulary=120).saved
 
 
 def test_a_long_query_is_cut_and_says_so() -> None:
@@ -107,7 +108,7 @@ def test_images_fill_slots_and_leave_the_rest_masked() -> None:
 def test_the_hash_names_the_feature_space(tmp_path: Path) -> None:
     """A saved featuriser has its own hash again; another table size has another."""
     FEATURIZER.save(tmp_path)
-    other = Featurizer(msgspec.structs.replace(FEATURIZER.spec, trigram_rows=999), FEATURIZER._tokenizer_bytes)
+    other = Featurizer(msgspec.structs.replace(FEATURIZER.spec, trigram_rows=999), FEATURIZER.tokenizer)
 
     assert FEATURIZER.hash == Featurizer.load(tmp_path).hash
     assert FEATURIZER.hash != other.hash

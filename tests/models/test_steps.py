@@ -32,9 +32,7 @@ class Softmax(nn.Module):
 
     def forward(self, queries: Views, documents: Views, _batch: PairBatch) -> torch.Tensor:
         cosines = torch.einsum("bvd,nwd->vwbn", queries.vectors, self.gain * documents.vectors)
-        return sum(
-            (scaled_softmax(view, scale=5.0) for row in cosines for view in row), start=torch.zeros(())
-        )  # type: ignore[return-value]
+        return sum((scaled_softmax(view, scale=5.0) for row in cosines for view in row), start=torch.zeros(()))  # type: ignore[return-value]
 
 
 class Fixture:
