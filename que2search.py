@@ -162,12 +162,14 @@ def train(
 
     from models.config import load_config
     from models.data.schema import Dataset
+    from models.training.distillation import distil
     from models.training.run import record
     from models.training.train import train as train_towers
 
     settings = load_config(preset=preset, path=config, seed=seed, encoder=encoder)
+    learn = distil if settings.distillation else train_towers
     with progress_bar("steps") as progress:
-        train_towers(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
+        learn(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
     trained = record(out)
     console.print(training_summary(trained), highlight=False)
     finish(f"run {out}", trained, json_file)

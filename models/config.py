@@ -33,17 +33,14 @@ TRIGRAM_ONLY = {
 
 
 POSITIVE = (  # whatever of these a configuration has must be above 0
+    *(f"train.{name}" for name in ("learning_rate", "encoder_learning_rate", "clip", "chunk", "checkpoint_steps")),
+    *("train.evaluations_per_epoch", "curriculum.learning_rate_share"),
     *(
-        f"train.{name}"
+        f"{stage}.{name}"
+        for stage in ("train", "curriculum")
         for name in (
             "epochs",
-            "learning_rate",
-            "encoder_learning_rate",
-            "clip",
             "patience",
-            "evaluations_per_epoch",
-            "checkpoint_steps",
-            "chunk",
             "loss.scale",
             "loss.tau_0",
             "loss.negatives",
@@ -51,16 +48,8 @@ POSITIVE = (  # whatever of these a configuration has must be above 0
             "loss.smoothing",
         )
     ),
-    *(
-        f"curriculum.{name}"
-        for name in ("epochs", "patience", "learning_rate_share", "loss.scale", "loss.tau_0", "loss.negatives")
-    ),
-    "mining.easy_per_hard",
-    "classification.weight",
-    "classification.least_pairs",
-    "blending.probe_steps",
-    "blending.super_epochs",
-    "distillation.scale",
+    *("mining.easy_per_hard", "classification.weight", "classification.least_pairs", "distillation.scale"),
+    *("blending.probe_steps", "blending.super_epochs"),
 )
 
 
@@ -101,10 +90,9 @@ class RunConfig(Section, frozen=True, kw_only=True):
             raise ConfigError(
                 f"classification.labels={self.classification.labels} leaves nothing to tell apart; use 2+"
             )
+        _check_losses(self)
         for name in POSITIVE:
-            value: Any = self
-            for part in name.split("."):
-                value = getattr(value, part, None)
+            value = _named(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name}={value} must be above 0")
 
@@ -162,6 +150,27 @@ def _convert(values: dict[str, Any], *, source: str) -> RunConfig:
         raise ConfigError(f"{source}: {exc}{_remedy(values)}") from exc
     config.check()
     return config
+
+
+def _check_losses(config: RunConfig) -> None:
+    """What a loss cannot be computed with."""
+    for stage in ("train", "curriculum"):
+        low, high = (_named(config, f"{stage}.loss.{name}") for name in ("mix_low", "mix_high"))
+        if low is not None and high is not None and not 0 <= low <= high < 1:
+            raise ConfigError(f"{stage}.loss.mix_low={low} and mix_high={high} must rise within [0, 1)")
+        for name in ("margin", "alpha", "delta_0", "strength", "symmetric_weight"):
+            value, learnt = (_named(config, f"{stage}.loss.{key}") for key in (name, "trainable"))
+            if value is not None and (value < 0 or (value == 0 and learnt and name in ("alpha", "delta_0"))):
+                least = "above 0, since it is learnt" if learnt else "0 or more"
+                raise ConfigError(f"{stage}.loss.{name}={value} must be {least}")
+
+
+def _named(config: RunConfig, name: str) -> Any:
+    """The value at a dotted name; None where the configuration has no such table or key."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def _check_channels(name: str, channels: tuple[str, ...], known: tuple[str, ...]) -> None:

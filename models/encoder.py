@@ -77,7 +77,7 @@ class TextEncoder(nn.Module):
         """The last layer's vector of every token (b, t, d); those of padding mean nothing."""
         real = token_ids != PAD  # (b, t)
         positions = torch.arange(token_ids.size(1), device=token_ids.device)
-        x = self.token_embedding(token_ids) + self.position_embedding(positions)  # (b, t, d)
+        x: Tensor = self.token_embedding(token_ids) + self.position_embedding(positions)  # (b, t, d)
         x = self.dropout(self.norm(x))
         for layer in self.layers:
             x = layer(x, real)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.channels import CategoryChannel, ChannelOutput, ImageChannel, TextChannel, TrigramChannel
 from models.encoder import TextEncoder
-from models.features import DocumentFeatures, FeatureSpec, QueryFeatures
+from models.features import FeatureSpec
 from models.fusion import FUSIONS, Fusion, only
 from models.sections import FURTHER_DOCUMENT_CHANNELS, EncoderConfig, ModelConfig
 
@@ -49,6 +49,10 @@ class Tower(nn.Module):
     @property
     def dim(self) -> int:
         return self.fusion.dim
+
+    @property
+    def device(self) -> torch.device:
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -114,7 +118,7 @@ class DocumentTower(Tower):
 class TwoTowers(nn.Module):
     """Both towers, trained together and exported apart."""
 
-    def __init__(self, *, query: QueryTower, document: DocumentTower) -> None:
+    def __init__(self, *, query: Tower, document: Tower) -> None:
         super().__init__()
         self.query = query
         self.document = document
@@ -125,9 +129,7 @@ class TwoTowers(nn.Module):
         return list({id(p): p for encoder in encoders for p in encoder.parameters()}.values())
 
 
-def as_tensors(
-    features: QueryFeatures | DocumentFeatures, tower: Tower, device: torch.device | None = None
-) -> list[Tensor]:
+def as_tensors(features: NamedTuple, tower: Tower, device: torch.device | None = None) -> list[Tensor]:
     """The features that a tower takes, in its order."""
     return [torch.from_numpy(getattr(features, name)).to(device) for name in tower.inputs]
 

@@ -14,8 +14,8 @@ from models.evaluation.report import Evaluation, evaluate
 from models.evaluation.systems import LexicalSystem, System, VectorSystem
 from models.evaluation.task import EvaluationTask
 from models.training.batches import DocumentTable, QueryTable
-from models.training.run import Run, record
-from models.training.train import run_identity, train
+from models.training.run import Run, record, run_identity
+from models.training.train import train
 from models.training.trainer import Reporter
 from models.training.validation import embed_rows
 

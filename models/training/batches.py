@@ -1,7 +1,7 @@
 """Training batches: every text is featurised once, then rows are gathered and padded per batch."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -104,6 +104,21 @@ class DocumentTable:
         )
 
 
+class Rows(Protocol):
+    """What a tower reads, by row."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def batch(self, rows: np.ndarray) -> Any: ...  # a named tuple with the features that the tower names
+
+
+class ProductRows(Rows, Protocol):
+    """The same, of products."""
+
+    row_of: dict[str, int]
+
+
 class NumberedPairs(NamedTuple):
     """p (query, product) pairs as row numbers."""
 
@@ -112,7 +127,7 @@ class NumberedPairs(NamedTuple):
     document_rows: np.ndarray  # (p,) int64, into the document table
 
 
-def number_pairs(pairs: pl.DataFrame, documents: DocumentTable) -> NumberedPairs:
+def number_pairs(pairs: pl.DataFrame, documents: ProductRows) -> NumberedPairs:
     """Give each query, and each product of `documents`, its row; `pairs` has query, country and product_id."""
     queries = pairs.select("query", "country").unique(maintain_order=True).with_row_index("row")
     joined = pairs.join(queries, on=["query", "country"], how="left", nulls_equal=True, maintain_order="left")
@@ -144,7 +159,7 @@ class PairBatches:
         pairs: np.ndarray,  # (p, 2) int64: query row, document row
         *,
         queries: QueryTable,
-        documents: DocumentTable,
+        documents: ProductRows,
         batch: int,
         seed: int,
     ) -> None:

@@ -85,9 +85,8 @@ def _losses(towers: TwoTowers, objective: Objective, sample: list[PairBatch], ba
 
 
 def _views(towers: TwoTowers, batch: PairBatch, batches: PairBatches) -> tuple[Views, Views]:
-    device = next(towers.parameters()).device
-    queries = as_tensors(batches.queries.batch(batch.query_rows), towers.query, device)
-    documents = as_tensors(batches.documents.batch(batch.document_rows), towers.document, device)
+    queries = as_tensors(batches.queries.batch(batch.query_rows), towers.query, towers.query.device)
+    documents = as_tensors(batches.documents.batch(batch.document_rows), towers.document, towers.document.device)
     return towers.query.views(*queries), towers.document.views(*documents)
 
 

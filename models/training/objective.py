@@ -72,7 +72,8 @@ class ClassHead(nn.Module):
     def forward(self, vectors: Tensor, document_rows: Tensor) -> Tensor:
         """The weighted loss of documents (n, d), rows of the document table."""
         labels: Tensor = self._labels[document_rows]  # type: ignore[index]
-        return self._weight * losses.head_query_loss(self._linear(vectors), labels)
+        labelled = (labels >= 0).any(dim=1)  # a softmax over 45 k queries for these alone
+        return self._weight * losses.head_query_loss(self._linear(vectors[labelled]), labels[labelled])
 
 
 class Objective(nn.Module):

@@ -8,6 +8,7 @@ runs/NAME/
     training.json                                  the evaluations, written last
 """
 
+import hashlib
 import resource
 from pathlib import Path
 
@@ -109,3 +110,19 @@ def finish_run(
     beside = path / f"{TRAINING_FILE}.tmp"
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(ended)))
     beside.replace(path / TRAINING_FILE)
+
+
+def can_resume(path: Path) -> bool:
+    """Whether there is a checkpoint; a run that was killed before its first begins again.
+
+    Raises:
+        RunError: no run was ever started there.
+    """
+    if not (path / CONFIG_FILE).exists():
+        raise RunError(f"nothing to resume in {path}; train without --resume")
+    return (path / CHECKPOINT_FILE).exists()
+
+
+def run_identity(config: RunConfig, dataset: Dataset) -> str:
+    """A resumed run must go on with the configuration and the data that it was started with."""
+    return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()

@@ -7,22 +7,15 @@ gradient in them, and each chunk is embedded once more to carry its part of that
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.features import DocumentFeatures, QueryFeatures
 from models.towers import Tower, TwoTowers, Views, as_tensors
-from models.training.batches import DocumentTable, PairBatch, QueryTable
+from models.training.batches import PairBatch, Rows
 from models.training.ranks import Ranks
-
-
-class Table(Protocol):
-    """Featurised rows."""
-
-    def batch(self, rows: np.ndarray) -> QueryFeatures | DocumentFeatures: ...
 
 
 class Chunk(NamedTuple):
@@ -36,7 +29,7 @@ class Side:
     """One tower's rows of a batch, of which this process embeds its share."""
 
     def __init__(
-        self, tower: Tower, table: Table, rows: np.ndarray, *, chunk: int | None, ranks: Ranks, bfloat16: bool
+        self, tower: Tower, table: Rows, rows: np.ndarray, *, chunk: int | None, ranks: Ranks, bfloat16: bool
     ) -> None:
         self._tower = tower
         self._table = table
@@ -44,7 +37,7 @@ class Side:
         self._share = ranks.share(len(rows))
         self._chunk = chunk or len(rows)
         self._bfloat16 = bfloat16
-        self._device = next(tower.parameters()).device
+        self._device = tower.device
 
     @property
     def is_whole(self) -> bool:
@@ -96,10 +89,11 @@ def backward(
     objective: nn.Module,
     batch: PairBatch,
     *,
-    queries: QueryTable,
-    documents: DocumentTable,
+    queries: Rows,
+    documents: Rows,
     chunk: int | None = None,
     ranks: Ranks,
+    seed: int,
     bfloat16: bool = False,
 ) -> Tensor:
     """Add the whole batch's gradient to the towers' and the objective's parameters; returns the loss, detached.
@@ -107,25 +101,37 @@ def backward(
     Args:
         objective: (Views, Views, PairBatch) to a scalar, in float32.
         chunk: rows of a tower in memory at once; None: all.
+        seed: of the step's random draws: each process drops other units, all draw the same for the objective.
         bfloat16: compute the towers, not the loss, in it.
     """
+    torch.manual_seed(seed * 1_024 + 1 + ranks.rank)
     how = {"chunk": chunk, "ranks": ranks, "bfloat16": bfloat16}
     query_side = Side(towers.query, queries, batch.query_rows, **how)  # type: ignore[arg-type]
     document_side = Side(towers.document, documents, batch.document_rows, **how)  # type: ignore[arg-type]
     if query_side.is_whole and document_side.is_whole:
-        loss: Tensor = objective(query_side.embed(), document_side.embed(), batch)
+        whole = query_side.embed(), document_side.embed()
+        torch.manual_seed(seed * 1_024)
+        loss: Tensor = objective(*whole, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-    return _cached_backward(query_side, document_side, towers, objective, batch, ranks=ranks)
+    return _cached_backward(query_side, document_side, towers, objective, batch, ranks=ranks, seed=seed)
 
 
 def _cached_backward(
-    query_side: Side, document_side: Side, towers: TwoTowers, objective: nn.Module, batch: PairBatch, *, ranks: Ranks
+    query_side: Side,
+    document_side: Side,
+    towers: TwoTowers,
+    objective: nn.Module,
+    batch: PairBatch,
+    *,
+    ranks: Ranks,
+    seed: int,
 ) -> Tensor:
     """Every process computes the same loss over all vectors, and carries back its own rows' part."""
     sides = (query_side, document_side)
     shares, chunks = zip(*(side.embed_share() for side in sides), strict=True)
     everyone = [Views(ranks.gather(views.vectors).requires_grad_(), ranks.gather(views.present)) for views in shares]
+    torch.manual_seed(seed * 1_024)
     loss: Tensor = objective(*everyone, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     for side, own_chunks, views in zip(sides, chunks, everyone, strict=True):

@@ -1,10 +1,8 @@
 """From a dataset and a configuration to a finished run: everything put together, then trained."""
 
-import hashlib
 import os
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
 import torch
@@ -12,7 +10,7 @@ import torch
 from models.config import RunConfig
 from models.data.conversations import PairSplit, head_queries, training_pairs
 from models.data.schema import Dataset
-from models.errors import ConfigError, DataError, RunError
+from models.errors import ConfigError, DataError
 from models.features import Featurizer, normalise
 from models.pretrained import load_pretrained_encoders
 from models.towers import TwoTowers, build_towers, channel_groups
@@ -21,7 +19,7 @@ from models.training.measures import Measures
 from models.training.objective import ClassHead, Objective, class_labels
 from models.training.prepare import prepare_featurizer
 from models.training.ranks import Ranks
-from models.training.run import CHECKPOINT_FILE, CONFIG_FILE, Run, finish_run, start_run
+from models.training.run import Run, can_resume, finish_run, run_identity, start_run
 from models.training.trainer import Reporter, Trainer, training_device
 from models.training.validation import Validation, validation_examples
 
@@ -55,7 +53,7 @@ def train(
             f"{dataset.path} gives {len(split.train)} training pairs, fewer than train.batch={config.train.batch}"
         )
     with Ranks.from_environment(device) as ranks:
-        resume = resume and _has_checkpoint(out)
+        resume = resume and can_resume(out)
         if resume:
             featurizer = Featurizer.load(out)
         else:
@@ -159,15 +157,3 @@ def _class_head(
         documents=documents,
     )
     return ClassHead(task, labels=labels, classes=len(heads), dim=config.model.dim)
-
-
-def _has_checkpoint(out: Path) -> bool:
-    """Whether there is one; a run that was killed before its first begins again."""
-    if not (out / CONFIG_FILE).exists():
-        raise RunError(f"nothing to resume in {out}; train without --resume")
-    return (out / CHECKPOINT_FILE).exists()
-
-
-def run_identity(config: RunConfig, dataset: Dataset) -> str:
-    """A resumed run must go on with the configuration and the data that it was started with."""
-    return hashlib.sha256(msgspec.json.encode((config, dataset.manifest))).hexdigest()

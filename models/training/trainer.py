@@ -60,7 +60,7 @@ class Trainer:
         self._validation = validation
         self._ranks = ranks
         self._report = report
-        self._bfloat16 = wants_bfloat16(config.train, next(towers.parameters()).device)
+        self._bfloat16 = wants_bfloat16(config.train, towers.query.device)
         self._stages = stages(config)
         self._position = Position(identity=identity)
         self._enter(self._stages[0])
@@ -110,7 +110,6 @@ class Trainer:
 
     def _step(self, batch: PairBatch) -> float:
         """One step of Adam. Its random draws follow from seed and step, so a resumed run draws the same."""
-        torch.manual_seed((self._config.seed * 1_000_003 + self._position.step) * 1_024 + self._ranks.rank)
         self._learned.train()
         step = self._position.step - self._position.stage_start
         decay_steps = self._stage.decay_epochs * len(self._batches)
@@ -126,6 +125,7 @@ class Trainer:
             documents=self._batches.documents,
             chunk=self._train.chunk,
             ranks=self._ranks,
+            seed=self._config.seed * 1_000_003 + self._position.step,
             bfloat16=self._bfloat16,
         )
         nn.utils.clip_grad_norm_(self._learned.parameters(), self._train.clip)

@@ -1,7 +1,5 @@
 """The validation ROC AUC that early stopping watches (Que2Search 3.1 and 3.4)."""
 
-from typing import Protocol
-
 import numpy as np
 import polars as pl
 import torch
@@ -9,40 +7,31 @@ from sklearn.metrics import roc_auc_score
 
 from models.data.conversations import split_judgements
 from models.data.schema import RELEVANT
-from models.features import DocumentFeatures, Featurizer, QueryFeatures
+from models.features import Featurizer
 from models.towers import Tower, TwoTowers, as_tensors
-from models.training.batches import DocumentTable, QueryTable, number_pairs
+from models.training.batches import ProductRows, QueryTable, Rows, number_pairs
 
 MAX_JUDGEMENTS = 5_000
 MAX_POSITIVES, NEGATIVES_PER_POSITIVE = 500, 10
 EMBED_BATCH = 256
 
 
-class Table(Protocol):
-    """Featurised rows."""
-
-    @property
-    def lengths(self) -> np.ndarray: ...
-    def batch(self, rows: np.ndarray) -> QueryFeatures | DocumentFeatures: ...
-
-
-def embed_rows(tower: Tower, table: Table, rows: np.ndarray) -> np.ndarray:
+def embed_rows(tower: Tower, table: Rows, rows: np.ndarray) -> np.ndarray:
     """Vectors (n, d) float32 in the order of `rows`; texts of like length share a batch, so little is padding."""
     vectors = np.zeros((len(rows), tower.dim), dtype=np.float32)
     order = np.argsort(table.lengths[rows], kind="stable")
     tower.eval()
-    device = next(tower.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(rows), EMBED_BATCH):
             at = order[start : start + EMBED_BATCH]
-            vectors[at] = tower(*as_tensors(table.batch(rows[at]), tower, device)).cpu().numpy()
+            vectors[at] = tower(*as_tensors(table.batch(rows[at]), tower, tower.device)).cpu().numpy()
     return vectors
 
 
 class Validation:
     """Queries, documents and whether each pair belongs together."""
 
-    def __init__(self, examples: pl.DataFrame, *, documents: DocumentTable, featurizer: Featurizer) -> None:
+    def __init__(self, examples: pl.DataFrame, *, documents: ProductRows, featurizer: Featurizer) -> None:
         """`examples` has the columns query, country, product_id and relevant (bool)."""
         numbered = number_pairs(examples, documents)
         self._queries = QueryTable(numbered.queries, featurizer)
@@ -60,7 +49,7 @@ class Validation:
 
 
 def validation_examples(
-    judgements: pl.DataFrame, pairs: pl.DataFrame, *, documents: DocumentTable, seed: int
+    judgements: pl.DataFrame, pairs: pl.DataFrame, *, documents: ProductRows, seed: int
 ) -> pl.DataFrame:
     """Rated pairs of the validation share of queries; without enough ratings, held-out pairs against random products.
 
