@@ -179,14 +179,32 @@ def train(
 def evaluate(
     run: RunOption,
     data: DataOption,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Instead: with descriptions removed, and with images removed.")
+    ] = False,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="Instead: what a distilled run keeps of its teacher's KNN recall@10.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it."""
     from models.data.schema import Dataset
-    from models.evaluation.evaluate import evaluate_run
+    from models.evaluation.evaluate import evaluate_missing, evaluate_run
+    from models.training.distillation import retained_recall
     from models.training.run import Run
 
     trained, dataset = Run.open(run), Dataset.open(data)
+    if teacher:
+        kept = retained_recall(trained, dataset)
+        console.print(f"KNN recall@10: teacher {kept.teacher:.4f}, student {kept.student:.4f}, kept {kept.share:.1%}")
+        write_json(kept._asdict() | {"share": kept.share}, json_file)
+        return
+    if missing:
+        without = evaluate_missing(trained, dataset)
+        for table in without.tables():
+            console.print(table)
+        write_json(without.to_dict(), json_file)
+        return
     with progress_bar("steps of the trigram-only variant") as progress:
         evaluation = evaluate_run(trained, dataset, report=training_reporter(progress))
     for table in evaluation.tables():

@@ -1,5 +1,6 @@
 """Training batches: every text is featurised once, then rows are gathered and padded per batch."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +9,7 @@ import polars as pl
 
 from models.data.schema import Dataset
 from models.features import DocumentFeatures, Featurizer, QueryFeatures, TextIds
+from models.tokenizers import CLS
 
 WINDOW = 16  # batches whose pairs are sorted by document length together
 
@@ -90,6 +92,19 @@ class DocumentTable:
     def lengths(self) -> np.ndarray:
         """Tokens of each row's longest text, (n,)."""
         return np.maximum(self._title_tokens.lengths, self._description_tokens.lengths)
+
+    def without(self, *, descriptions: bool = False, images: bool = False) -> "DocumentTable":
+        """The same products with their descriptions or their images missing."""
+        table = copy.copy(self)
+        if descriptions:
+            blank = {
+                "_description_tokens": Ragged([[CLS]] * len(self)),
+                "_description_trigrams": Ragged([[]] * len(self)),
+            }
+            vars(table).update(blank)
+        if images:
+            vars(table).update(_images=np.zeros_like(self._images), _image_mask=np.zeros_like(self._image_mask))
+        return table
 
     def batch(self, rows: np.ndarray) -> DocumentFeatures:
         return DocumentFeatures(

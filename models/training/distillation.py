@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.config import RunConfig
 from models.data.conversations import PairSplit, training_pairs
 from models.data.schema import Dataset
-from models.errors import ConfigError
+from models.errors import ConfigError, RunError
 from models.losses import distil_similarities, distil_vectors
 from models.sections import DistillationConfig, LossConfig
 from models.towers import Tower, TwoTowers, Views, build_towers
@@ -168,8 +168,15 @@ def student_config(config: RunConfig, teacher: RunConfig) -> RunConfig:
     return msgspec.structs.replace(config, features=teacher.features, model=student, **alone)
 
 
-def retained_recall(student: Run, teacher: Run, dataset: Dataset) -> Retained:
-    """What the student keeps of its teacher: of the test pairs, the share whose product is among the nearest 10."""
+def retained_recall(student: Run, dataset: Dataset) -> Retained:
+    """What the student keeps of its teacher: of the test pairs, the share whose product is among the nearest 10.
+
+    Raises:
+        RunError: the run had no teacher, or the teacher's is gone.
+    """
+    if student.config.distillation is None:
+        raise RunError(f"{student.path} was not distilled: its config.toml names no teacher")
+    teacher = Run.open(Path(student.config.distillation.teacher))
     pairs = training_pairs(dataset, seed=teacher.config.seed).test
     documents = DocumentTable(dataset, teacher.featurizer)
     numbered = number_pairs(pairs, documents)
