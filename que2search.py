@@ -62,6 +62,11 @@ class Engine(StrEnum):
     torchscript = "torchscript"
 
 
+class TowerName(StrEnum):
+    query = "query"
+    document = "document"
+
+
 class Arrivals(StrEnum):
     poisson = "poisson"
     constant = "constant"
@@ -173,6 +178,39 @@ def train(
     trained = record(out)
     console.print(training_summary(trained), highlight=False)
     finish(f"run {out}", trained, json_file)
+
+
+@app.command()
+def pretrain(
+    data: DataOption,
+    out: Annotated[Path, in_home("--out", "encoders/sample", "Where to write the encoder directory.")],
+    tower: Annotated[TowerName, typer.Option(help="Whose text encoder: its sizes.")] = TowerName.document,
+    preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
+    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Pre-train a text encoder on the dataset's own text by masked language model; `train --encoder` starts from it."""
+    from models.config import load_config
+    from models.data.schema import Dataset
+    from models.pretraining import MaskedLoss
+    from models.pretraining import pretrain as pretrain_encoder
+
+    settings = load_config(preset=preset, path=config, seed=seed)
+    with progress_bar("steps") as progress:
+
+        def report(done: int, most: int, look: MaskedLoss | None) -> None:
+            if look is None:
+                progress(done, most)
+            else:
+                console.print(
+                    f"step {look.step}: masked tokens {look.accuracy:.1%} right, loss {look.loss:.3f}", highlight=False
+                )
+
+        made = pretrain_encoder(Dataset.open(data), out, settings, tower=tower.value, resume=resume, report=report)
+    console.print(f"{made.tokens / max(made.seconds, 1e-9):,.0f} tokens/s over {made.texts:,} texts", highlight=False)
+    finish(f"encoder {out}", made, json_file)
 
 
 @app.command()

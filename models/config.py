@@ -22,6 +22,7 @@ from models.sections import (
     LossConfig,
     MiningConfig,
     ModelConfig,
+    PretrainConfig,
     Section,
     TrainConfig,
 )
@@ -50,6 +51,7 @@ POSITIVE = (  # whatever of these a configuration has must be above 0
     ),
     *("mining.easy_per_hard", "classification.weight", "classification.least_pairs", "distillation.scale"),
     *("blending.probe_steps", "blending.super_epochs"),
+    *(f"pretrain.{name}" for name in ("epochs", "batch", "learning_rate", "warmup_steps", "checkpoint_steps")),
 )
 
 
@@ -61,6 +63,7 @@ class RunConfig(Section, frozen=True, kw_only=True):
     features: FeatureConfig
     model: ModelConfig
     train: TrainConfig
+    pretrain: PretrainConfig = PretrainConfig()
     curriculum: CurriculumConfig | None = None
     mining: MiningConfig | None = None
     classification: ClassificationConfig | None = None
@@ -90,6 +93,8 @@ class RunConfig(Section, frozen=True, kw_only=True):
             raise ConfigError(
                 f"classification.labels={self.classification.labels} leaves nothing to tell apart; use 2+"
             )
+        if not 0 < self.pretrain.masked_share < 1:
+            raise ConfigError(f"pretrain.masked_share={self.pretrain.masked_share} must be in (0, 1); BERT took 0.15")
         _check_losses(self)
         for name in POSITIVE:
             value = _named(self, name)

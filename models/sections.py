@@ -183,6 +183,17 @@ class ClassificationConfig(Section, frozen=True, kw_only=True):
     least_pairs: int = 5  # a label needs so many training pairs
 
 
+class PretrainConfig(Section, frozen=True, kw_only=True):
+    """`que2search pretrain`: the masked language model of XLM and BERT on the data's own text."""
+
+    epochs: int = 6
+    batch: int = 128  # texts
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    masked_share: float = 0.15
+    checkpoint_steps: int = 500
+
+
 class BlendingConfig(Section, frozen=True, kw_only=True):
     """Gradient blending over the towers' channels (Que2Search 3.6, Eq. 6); inference is unchanged."""
 

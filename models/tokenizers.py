@@ -62,7 +62,7 @@ class HuggingFaceTokenizer:
         try:
             import tokenizers  # noqa: PLC0415 - only releases with a pretrained encoder's vocabulary need it
         except ImportError as exc:
-            raise ReleaseError("a pretrained encoder's vocabulary needs tokenizers; install the `pretrained` extra") from exc
+            raise ReleaseError("this vocabulary needs tokenizers; install the `pretrained` extra") from exc
         self.saved = saved
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(saved.decode())

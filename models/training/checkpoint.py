@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from models.errors import RunError
 from models.towers import TwoTowers
 
+METADATA = "position"
+
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """One look at the validation data."""
@@ -46,15 +48,26 @@ class Position(msgspec.Struct, kw_only=True):
 
 
 def save_checkpoint(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam, position: Position) -> None:
-    """Write all parameters, Adam's moments and the position beside, then rename. Random draws follow seed and step."""
-    tensors = {f"learned.{name}": tensor for name, tensor in _weights(learned).items()}
-    for at, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{at}.{name}": value for name, value in state.items()}
-    _write(path, tensors, {"position": msgspec.json.encode(position).decode()})
+    """The state of a training run. Random draws follow from seed and step, so they need no place in it."""
+    metadata = msgspec.json.encode(position).decode()
+    write_tensors(path, learned=learned, optimizer=optimizer, metadata=metadata)
 
 
 def load_checkpoint(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam) -> Position:
-    """Restore all that `save_checkpoint` wrote.
+    """Restore all that `save_checkpoint` wrote; raises RunError as `read_tensors` does."""
+    return msgspec.json.decode(read_tensors(path, learned=learned, optimizer=optimizer), type=Position)
+
+
+def write_tensors(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam, metadata: str) -> None:
+    """Write all parameters, Adam's moments and the metadata beside, then rename."""
+    tensors = {f"learned.{name}": tensor for name, tensor in _weights(learned).items()}
+    for at, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{at}.{name}": value for name, value in state.items()}
+    _write(path, tensors, {METADATA: metadata})
+
+
+def read_tensors(path: Path, *, learned: nn.Module, optimizer: torch.optim.Adam) -> str:
+    """Restore what `write_tensors` wrote, and return the metadata.
 
     Raises:
         RunError: the file is missing, damaged or of another model.
@@ -68,7 +81,7 @@ def load_checkpoint(path: Path, *, learned: nn.Module, optimizer: torch.optim.Ad
             _, at, field = name.split(".", 2)
             states.setdefault(int(at), {})[field] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return msgspec.json.decode(metadata["position"], type=Position)
+    return str(metadata[METADATA])
 
 
 def save_weights(path: Path, towers: TwoTowers) -> None:
