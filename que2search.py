@@ -146,6 +146,37 @@ def data_import(
     finish(f"dataset {out}", report, json_file)
 
 
+@data_app.command("images")
+def data_images(
+    data: DataOption,
+    images: Annotated[Path, typer.Option("--images", help="Folder of ID.jpg, ID_1.jpg, or ID/*.jpg.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the dataset with image vectors.")],
+    encoder: Annotated[
+        str, typer.Option(help="builtin, an .onnx file, or an earlier dataset's image_encoder.safetensors.")
+    ] = "builtin",
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG: some pictures with their nearest neighbours.", dir_okay=False)
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Compute the products' image vectors from image files; unreadable ones are listed."""
+    from models.data.image_files import add_images
+    from models.data.schema import Dataset
+
+    with progress_bar("pictures") as progress:
+        report = add_images(Dataset.open(data), images, out, encoder=encoder, sheet=sheet, progress=progress)
+    for problem in report.unreadable:
+        console.print(f"unreadable: {problem}", highlight=False)
+    if report.unmatched:
+        console.print(f"{report.unmatched:,} files are named after no product", highlight=False)
+    console.print(
+        f"{report.images:,} pictures of {report.with_images:,} of {report.products:,} products, "
+        f"{report.dim} numbers each by {report.encoder}",
+        highlight=False,
+    )
+    finish(f"dataset {out}", report._asdict(), json_file)
+
+
 @app.command()
 def train(
     data: DataOption,

@@ -178,7 +178,7 @@ class DatasetWriter:
 
     def __init__(self, out: Path, *, source: str, licence: str, seed: int | None = None, notes: str = "") -> None:
         self._out = out
-        self._staging = out.with_name(f".{out.name}.tmp")
+        self.staging = out.with_name(f".{out.name}.tmp")  # what else belongs to the dataset is written here
         self._about = {"source": source, "licence": licence, "seed": seed, "notes": notes}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._counts = {"products": 0}
@@ -186,8 +186,8 @@ class DatasetWriter:
 
     def __enter__(self) -> Self:
         _refuse_foreign(self._out)
-        shutil.rmtree(self._staging, ignore_errors=True)
-        self._staging.mkdir(parents=True)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self.staging.mkdir(parents=True)
         self.add_products(PRODUCTS.empty_table())
         return self
 
@@ -199,7 +199,7 @@ class DatasetWriter:
         if kind is None:
             self._publish()
         else:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            shutil.rmtree(self.staging, ignore_errors=True)
 
     def add_products(self, rows: pa.Table | pa.RecordBatch) -> None:
         self._add("products", rows)
@@ -221,7 +221,7 @@ class DatasetWriter:
             # Dictionary pages would only hold every float of an image vector twice.
             encoded = [name for name in TABLES[table].names if name != "image_vectors"]
             self._writers[table] = pq.ParquetWriter(
-                self._staging / f"{table}.parquet",
+                self.staging / f"{table}.parquet",
                 TABLES[table],
                 compression="zstd",
                 use_dictionary=encoded,
@@ -234,14 +234,14 @@ class DatasetWriter:
     def _publish(self) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         self._manifest = Manifest(counts=self._counts, created=created, **self._about)  # type: ignore[arg-type]
-        self._manifest.save(self._staging)
+        self._manifest.save(self.staging)
         _refuse_foreign(self._out)
         # A reader sees the old dataset or the new one; never files of both.
         retired = self._out.with_name(f".{self._out.name}.old")
         shutil.rmtree(retired, ignore_errors=True)
         if self._out.exists():
             self._out.rename(retired)
-        self._staging.rename(self._out)
+        self.staging.rename(self._out)
         shutil.rmtree(retired, ignore_errors=True)
 
 
