@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from models.errors import ConfigError
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+PATIENCE = timedelta(hours=1)  # while the first process mines negatives, the others wait
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,15 @@ class Ranks:
         """As torchrun set it up: gloo on CPUs, NCCL on GPUs; without torchrun one process.
 
         Raises:
-            ConfigError: some of torchrun's variables are set and others are not.
+            ConfigError: some of torchrun's variables are set and others are not, or the others cannot be reached.
         """
         found = [name for name in TORCHRUN if name in os.environ]
         if not found:
             yield cls()
             return
         if missing := [name for name in TORCHRUN if name not in os.environ]:
-            raise ConfigError(f"{', '.join(found)} are set but not {', '.join(missing)}; start with torchrun, or unset")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            raise ConfigError(f"{', '.join(found)} set but not {', '.join(missing)}; start with torchrun, or unset")
+        _join(device)
         try:
             yield cls(dist.get_rank(), dist.get_world_size())
         finally:
@@ -47,48 +49,66 @@ class Ranks:
         return self.rank == 0
 
     def share(self, rows: int) -> slice:
-        """This process's part of a batch's rows; parts differ by one row at most."""
+        """This process's part of a batch's rows; parts differ by one row at most.
+
+        Raises:
+            ConfigError: there are fewer rows than processes.
+        """
+        if rows < self.world:
+            raise ConfigError(f"{rows} rows do not go round {self.world} processes; start fewer, or raise train.batch")
         return slice(self.rank * rows // self.world, (self.rank + 1) * rows // self.world)
 
     def gather(self, own: Tensor) -> Tensor:
         """Every process's rows, in the order of ranks; no gradient flows through."""
         if self.world == 1:
             return own
-        count = torch.tensor([len(own)], device=own.device)
-        counts = [torch.zeros_like(count) for _ in range(self.world)]
-        dist.all_gather(counts, count)
+        counts = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(self.world)]
+        dist.all_gather(counts, torch.tensor([len(own)], device=own.device))
         longest = int(torch.cat(counts).max())
-        padded = own.new_zeros((longest, *own.shape[1:]))
+        padded = own.new_zeros((longest, *own.shape[1:]))  # all_gather wants equal shapes
         padded[: len(own)] = own
         parts = [torch.zeros_like(padded) for _ in range(self.world)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
     def sum_gradients(self, module: nn.Module) -> None:
-        """Each parameter's gradient becomes the sum over the processes."""
+        """Each learnt parameter's gradient becomes the sum over the processes; one that has none counts as 0."""
         if self.world == 1:
             return
         for parameter in module.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
 
     def broadcast(self, module: nn.Module) -> None:
         """Everyone starts from the first process's parameters."""
         if self.world > 1:
             for parameter in module.parameters():
-                dist.broadcast(parameter.data, src=0)
+                dist.broadcast(parameter.detach(), src=0)
 
     def agree(self, value: float) -> float:
         """The first process's value, so that all decide alike."""
         if self.world == 1:
             return value
-        shared = torch.tensor([value], dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            shared = shared.cuda()
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        shared = torch.tensor([value], dtype=torch.float64, device=device)
         dist.broadcast(shared, src=0)
         return float(shared)
 
     def barrier(self) -> None:
+        """Wait for the others."""
         if self.world > 1:
             dist.barrier()
+
+
+def _join(device: torch.device) -> None:
+    """Meet the other processes; raises ConfigError."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)  # NCCL and `agree` use the current one
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None)
+    except (ValueError, RuntimeError) as exc:
+        said = ", ".join(f"{name}={os.environ[name]}" for name in TORCHRUN)
+        raise ConfigError(f"cannot join the other processes by {said}: {exc}; start all with torchrun") from exc
