@@ -24,9 +24,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             "epochs": 6,
             "decay_epochs": 3,
             "evaluations_per_epoch": 4,
-            "least_gain": 0.001,
+            "patience": 2,
+            "least_gain": 0.002,
         },
-        "curriculum": {"epochs": 1},
+        "curriculum": {"epochs": 1, "patience": 2},
     },
     "base": {  # hours on a few cores
         "features": {
