@@ -62,7 +62,7 @@ def mine(
     document_vectors = embed_rows(towers.document, batches.documents, np.arange(len(batches.documents)))
     query_vectors = embed_rows(towers.query, batches.queries, np.arange(len(batches.queries)))
     last = min(last_rank, len(document_vectors))
-    first = min(first_rank, max(1, last - KEPT + 1))
+    first = first_rank if first_rank < last else max(1, last - KEPT + 1)
     draw = np.random.default_rng([*seed, 11])
     candidates = np.empty((len(query_vectors), min(KEPT, last - first + 1)), dtype=np.int64)
     for start in range(0, len(query_vectors), BLOCK):
