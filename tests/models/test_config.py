@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from models.config import PRESETS, TRIGRAM_ONLY, load_config
+from models.config import TRIGRAM_ONLY, load_config, saved_config
 from models.errors import ConfigError
+from models.presets import PRESETS
+from models.sections import AdaptiveMargin, ClassificationConfig, MarginRank
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -14,7 +16,7 @@ def test_presets_load_and_save_as_they_are(preset: str, tmp_path: Path) -> None:
     config = load_config(preset=preset, seed=7)
     config.save(tmp_path / "config.toml")
 
-    assert config == load_config(path=tmp_path / "config.toml")
+    assert config == saved_config(tmp_path / "config.toml")
 
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:
@@ -45,6 +47,20 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
         ("[model]\nquery_channels = ['text', 'smell']", "smell"),
         ("[model]\nquery_channels = []", "at least one"),
         ("[model.query_encoder]\nheads = 3", "query_encoder.dim=128"),
+        ("[train.loss]\nmargin = 0.2", "unknown field `margin`.*'softmax' takes scale, symmetric"),
+        ("[train.loss]\ntype = 'hinge'", "type is one of softmax, margin"),
+        ("[train.loss]\ntype = 'mixed_softmax'\nmix_high = 1.0", "mix_high=1.0 must rise"),
+        ("[train.loss]\ntype = 'adaptive_margin'\nalpha = -1.0", "train.loss.alpha=-1.0 must be 0 or more"),
+        ("[train.loss]\ntype = 'adaptive_margin'\nalpha = 0.0\ntrainable = true", "alpha=0.0 must be above 0, since"),
+        ("[curriculum.loss]\ntype = 'margin'\nmargin = -0.1", "curriculum.loss.margin=-0.1"),
+        ("[curriculum]\nepochs = 0", "curriculum.epochs=0"),
+        ("curriculum = false\n[mining]", "mining.stage=2 needs a \\[curriculum"),
+        ("[mining]\nfirst_rank = 500\nlast_rank = 101", "must rise from 1"),
+        ("[classification]\nlabels = 1", "classification.labels=1"),
+        ("[pretrain]\nmasked_share = 1.0", "pretrain.masked_share=1.0"),
+        ("[distillation]\nvector_weight = 1.0", "teacher"),
+        ("[model]\nfusion = 'mean'", "mean"),
+        ("[model.query_encoder]\npretrained = 'nowhere'", "nowhere/config.json"),
         ("preset = 'huge'", "huge"),
         ("[train", "not TOML"),
     ],
@@ -53,8 +69,33 @@ def test_a_wrong_key_or_value_is_named(toml: str, names: str, tmp_path: Path) ->
     path = tmp_path / "wrong.toml"
     path.write_text(toml)
 
-    with pytest.raises(ConfigError, match=names.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=names):
         load_config(path=path)
+
+
+def test_a_table_is_switched_off_and_a_loss_of_another_type_replaces_the_presets(tmp_path: Path) -> None:
+    """`curriculum = false` leaves stage 1 alone; a margin has nothing of the softmax that the preset names."""
+    path = tmp_path / "off.toml"
+    path.write_text("curriculum = false\n[train.loss]\ntype = 'margin'\nmargin = 0.2\n[classification]\n")
+    config = load_config(path=path)
+
+    assert config.curriculum is None
+    assert MarginRank(margin=0.2) == config.train.loss
+    assert ClassificationConfig() == config.classification
+
+
+def test_the_jd_preset_has_the_papers_settings() -> None:
+    """EMNLP'23: batch 350, Adam at 5e-5, lengths 30 and 100, dimension 128, alpha 0.5, delta_0 0.01, w 0.05."""
+    config = load_config(preset="jd")
+
+    assert AdaptiveMargin(alpha=0.5, delta_0=0.01, symmetric_weight=0.05) == config.train.loss
+    assert (350, 5e-5, 5e-5, 128) == (
+        config.train.batch,
+        config.train.learning_rate,
+        config.train.encoder_learning_rate,
+        config.model.dim,
+    )
+    assert (30, 100) == (config.features.query_tokens, config.features.title_tokens)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
