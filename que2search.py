@@ -192,10 +192,9 @@ def train(
 ) -> None:
     """Train the two towers on a dataset's conversations until the validation ROC AUC stops rising.
 
-    With a [distillation] table in the configuration, a finished run teaches a query tower instead. Runs on several
+    With a \\[distillation] table in the configuration, a finished run teaches a query tower instead. Runs on several
     processes under torchrun.
     """
-
     from models.config import load_config
     from models.data.schema import Dataset
     from models.training.distillation import distil

@@ -73,19 +73,25 @@ class Ranks:
 
     def sum_gradients(self, module: nn.Module) -> None:
         """Each learnt parameter's gradient becomes the sum over the processes; one that has none counts as 0."""
-        if self.world == 1:
+        learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        if self.world == 1 or not learnt:
             return
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                dist.all_reduce(parameter.grad)
+        own = [torch.zeros_like(each) if each.grad is None else each.grad for each in learnt]
+        summed = torch.cat([gradient.flatten() for gradient in own])  # one message for all
+        dist.all_reduce(summed)
+        for parameter, gradient in zip(learnt, _like(learnt, summed), strict=True):
+            parameter.grad = gradient
 
     def broadcast(self, module: nn.Module) -> None:
         """Everyone starts from the first process's parameters."""
-        if self.world > 1:
-            for parameter in module.parameters():
-                dist.broadcast(parameter.detach(), src=0)
+        parameters = list(module.parameters())
+        if self.world == 1 or not parameters:
+            return
+        values = torch.cat([each.detach().flatten() for each in parameters])
+        dist.broadcast(values, src=0)
+        with torch.no_grad():
+            for parameter, value in zip(parameters, _like(parameters, values), strict=True):
+                parameter.copy_(value)
 
     def agree(self, value: float) -> float:
         """The first process's value, so that all decide alike."""
@@ -100,6 +106,12 @@ class Ranks:
         """Wait for the others."""
         if self.world > 1:
             dist.barrier()
+
+
+def _like(parameters: list[nn.Parameter], values: Tensor) -> list[Tensor]:
+    """One after another out of the flat `values`, each in its parameter's shape."""
+    parts = torch.split(values, [each.numel() for each in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
 
 def _join(device: torch.device) -> None:

@@ -34,17 +34,23 @@ class Server:
             env=environment | as_environment(settings) | {"Q2S_PORT": "0"},
             stdout=subprocess.PIPE,
         )
+        self.workers = settings.workers
         assert self.process.stdout is not None
         listening = json.loads(self.process.stdout.readline())
         self.address = (listening["host"], listening["port"])
         self.url = "http://{}:{}".format(*self.address)
 
     def wait_until_ready(self) -> None:
+        """Until every worker has said that it is."""
+        ready: set[str] = set()
         give_up = monotonic() + PATIENCE_S
         while monotonic() < give_up:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
+                answer = httpx.get(f"{self.url}/readyz")  # a new connection each time, which any worker may take
+                if answer.status_code == 200:
+                    ready.add(answer.headers["x-request-id"].split("-")[0])
+            if len(ready) == self.workers:
+                return
             sleep(0.05)
         raise AssertionError("not ready")
 
