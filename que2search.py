@@ -462,6 +462,34 @@ def bench_http(
     finish_bench(result, out, json_file)
 
 
+@bench_app.command("train")
+def bench_train(
+    out: BenchOut,
+    presets: Annotated[list[Preset], typer.Option("--preset", help="May be given several times.")] = [  # noqa: B006
+        Preset.tiny,
+        Preset.base,
+    ],
+    batch: Annotated[int | None, typer.Option(min=2, help="Pairs; default: the preset's.")] = None,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Rows in memory at once; default: the preset's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Measured ones.")] = 5,
+    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0: every core.")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """A training step: its seconds and memory, on random pairs of realistic lengths."""
+    from benchmarks.train_step import run
+
+    with progress_bar("steps") as progress:
+        result = run(
+            [preset.value for preset in presets],
+            batch=batch,
+            chunk=chunk,
+            steps=steps,
+            threads=threads,
+            progress=progress,
+        )
+    finish_bench(result, out, json_file)
+
+
 @bench_app.command("load")
 def bench_load(
     release: ReleaseOption,
