@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from index.catalogue import Catalogue
     from index.operating_points import OperatingPoints
     from models.data.schema import Dataset
+    from models.evaluation.ablation import Study
     from models.runtime import Release
     from models.training.checkpoint import Evaluation
     from models.training.run import TrainingRecord
@@ -74,6 +75,7 @@ class Arrivals(StrEnum):
 
 class Preset(StrEnum):
     tiny = "tiny"
+    ablation = "ablation"
     base = "base"
     paper = "paper"
     jd = "jd"
@@ -99,6 +101,11 @@ CatalogueOption = Annotated[Path, in_home("--catalogue", "catalogue", "Catalogue
 DatasetOut = Annotated[Path, in_home("--out", "datasets/sample", "Where to write the dataset.")]
 RunOut = Annotated[Path, in_home("--out", "runs/sample", "Where to write the run.")]
 ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write the release.")]
+AblationOut = Annotated[Path, in_home("--out", "ablation", "Folder for the runs and the tables.")]
+SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ...")]
+RowsOption = Annotated[
+    list[str] | None, typer.Option("--row", help="Only this row and what it is compared with; may be repeated.")
+]
 BenchOut = Annotated[Path, in_home("--out", "bench", "Folder for the JSON, the Markdown and the plot.")]
 
 
@@ -278,6 +285,38 @@ def evaluate(
     for table in evaluation.tables():
         console.print(table)
     finish(f"metrics {run / 'metrics.json'}", evaluation.to_dict(), json_file)
+
+
+@app.command()
+def ablate(
+    data: DataOption,
+    out: AblationOut,
+    preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
+    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    seeds: SeedsOption = 3,
+    rows: RowsOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """What each part of the model is worth: rows of Que2Search's Tables 3 and 4. What is finished is not repeated."""
+    from models.evaluation.ablation import TABLES_3_AND_4
+
+    run_ablation(TABLES_3_AND_4, data, out / "tables", preset, config, seeds=seeds, rows=rows, json_file=json_file)
+
+
+@app.command("ablate-adaptive")
+def ablate_adaptive(
+    data: DataOption,
+    out: AblationOut,
+    preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
+    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    seeds: SeedsOption = 3,
+    rows: RowsOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """JD's adaptive margin and temperature against a sweep of fixed ones. What is finished is not repeated."""
+    from models.evaluation.ablation import ADAPTIVE
+
+    run_ablation(ADAPTIVE, data, out / "adaptive", preset, config, seeds=seeds, rows=rows, json_file=json_file)
 
 
 @app.command()
@@ -590,6 +629,35 @@ def plain_progress(unit: str) -> ProgressCallback:
             print(f"{unit} {done:,}/{total:,}", flush=True)
 
     return progress
+
+
+def run_ablation(
+    study: "Study",
+    data: Path,
+    out: Path,
+    preset: Preset,
+    config: Path | None,
+    *,
+    seeds: int,
+    rows: list[str] | None,
+    json_file: Path | None,
+) -> None:
+    """Train what is missing of a study, and show and keep its table."""
+    from models.config import load_config
+    from models.data.schema import Dataset
+    from models.evaluation.ablation import run_study
+
+    chosen = study.only(rows) if rows else study
+    with progress_bar("runs") as progress:
+
+        def about_to_run(done: int, most: int, name: str) -> None:
+            progress(done, most)
+            console.print(f"run {done + 1} of {most}: {name}", highlight=False)
+
+        dataset, base = Dataset.open(data), load_config(preset=preset, path=config)
+        result = run_study(chosen, dataset, out, base, seeds=range(seeds), progress=about_to_run)
+    console.print(result.table())
+    finish(f"table {result.save(out)}", result, json_file)
 
 
 def training_reporter(progress: ProgressCallback) -> "Reporter":

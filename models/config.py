@@ -1,6 +1,7 @@
 """The configuration of a run: a preset overlaid with a TOML file, checked before any work starts."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -134,6 +135,15 @@ def load_config(
     return _convert(merged, source=str(path or preset))
 
 
+def changed(config: RunConfig, changes: Mapping[str, Any], *, source: str) -> RunConfig:
+    """The configuration with other keys on top, as a file would lay them; `source` names them in errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _convert(_overlay(msgspec.to_builtins(config), changes), source=source)
+
+
 def saved_config(path: Path) -> RunConfig:
     """What `RunConfig.save` wrote, to the last key; no preset is laid under it. Raises ConfigError."""
     return _convert(_read(path), source=str(path))
@@ -150,7 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _convert(values: dict[str, Any], *, source: str) -> RunConfig:
     try:
-        config = msgspec.convert(values, RunConfig)
+        config = msgspec.convert({key: value for key, value in values.items() if value is not False}, RunConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{source}: {exc}{_remedy(values)}") from exc
     config.check()
@@ -185,16 +195,14 @@ def _check_channels(name: str, channels: tuple[str, ...], known: tuple[str, ...]
         raise ConfigError(f"{name}={list(channels)} must name each channel once, and at least one")
 
 
-def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over`'s keys on top of `base`'s, table by table; a table of another `type` replaces the one below it."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        if isinstance(below, dict) and value is False:
-            del merged[key]
-        elif (
-            isinstance(below, dict)
-            and isinstance(value, dict)
+        if (
+            isinstance(below, Mapping)
+            and isinstance(value, Mapping)
             and value.get("type", below.get("type")) == below.get("type")
         ):
             merged[key] = _overlay(below, value)

@@ -10,7 +10,7 @@ import torch
 from models.config import RunConfig
 from models.data.conversations import PairSplit, head_queries, training_pairs
 from models.data.schema import Dataset
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, RunError
 from models.features import Featurizer, normalise
 from models.pretrained import load_pretrained_encoders
 from models.towers import TwoTowers, build_towers, channel_groups
@@ -19,7 +19,7 @@ from models.training.measures import Measures
 from models.training.objective import ClassHead, Objective, class_labels
 from models.training.prepare import prepare_featurizer
 from models.training.ranks import Ranks
-from models.training.run import Run, can_resume, finish_run, run_identity, start_run
+from models.training.run import Run, can_resume, finish_run, record, run_identity, start_run
 from models.training.trainer import Reporter, Trainer, training_device
 from models.training.validation import Validation, validation_examples
 
@@ -78,6 +78,29 @@ def train(
             )
         ranks.barrier()
     return Run.open(out)
+
+
+def train_once(
+    dataset: Dataset,
+    out: Path,
+    config: RunConfig,
+    *,
+    featurizer: Featurizer | None = None,
+    report: Reporter | None = None,
+) -> Run:
+    """The finished run of this configuration and data where `out` has it; else trained now, or on from its checkpoint.
+
+    What another configuration left there is replaced. Raises as `train`.
+    """
+    try:
+        if record(out).position.identity == run_identity(config, dataset):
+            return Run.open(out)
+    except RunError:
+        pass  # not there, or unfinished
+    try:
+        return train(dataset, out, config, resume=True, featurizer=featurizer, report=report)
+    except RunError:  # nothing to go on from
+        return train(dataset, out, config, featurizer=featurizer, report=report)
 
 
 def _trainer(

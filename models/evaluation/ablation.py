@@ -1,0 +1,307 @@
+"""What each part of the model is worth: rows of Tables 3 and 4 of Que2Search, each trained with several seeds.
+
+A row is a configuration and the row that it is compared with. Every run is a run directory OUT/ROW/seed-N of its own:
+what is finished is taken as it is, what was killed goes on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from rich.table import Table
+
+from models.config import RunConfig, changed
+from models.data.schema import Dataset
+from models.errors import ConfigError
+from models.evaluation.evaluate import held_out_task, run_systems
+from models.evaluation.retrieval import METRICS, observe, statistics
+from models.evaluation.slices import whole
+from models.training.run import Run, run_identity
+from models.training.train import train_once
+from models.training.trainer import Reporter
+
+FIGURES_FILE = "figures.json"  # of one run
+ABLATION_FILE = "ablation.json"  # of the study
+HEADLINE = "roc_auc"  # what the paper's Table 4 shows
+SHOWN = ("roc_auc", "query_roc_auc", "batch_recall_at_1", "knn_recall_at_10", "recall_at_10")
+
+Progress = Callable[[int, int, str], None]  # runs done, runs in all, the run that comes next
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    over: str | None  # the row it is compared with; None: the baseline
+    changes: Mapping[str, Any]  # over the compared row's configuration
+    paper: str = ""  # what the paper found
+
+
+class Study(NamedTuple):
+    """Rows in the order in which they are shown; a row comes after the one it is compared with."""
+
+    title: str
+    common: Mapping[str, Any]  # changes over the base for every row
+    rows: tuple[Row, ...]
+
+    def configurations(self, base: RunConfig) -> dict[str, RunConfig]:
+        """Each row's configuration, by its name. Raises ConfigError."""
+        bottom = changed(base, self.common, source=self.title)
+        found: dict[str, RunConfig] = {}
+        for row in self.rows:
+            below = bottom if row.over is None else found[row.over]
+            found[row.name] = changed(below, row.changes, source=f"row {row.name!r}")
+        return found
+
+    def only(self, names: Sequence[str]) -> "Study":
+        """The named rows and those that they are compared with, down to the baseline. Raises ConfigError."""
+        known = {row.name: row for row in self.rows}
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"unknown rows {unknown}; known are {list(known)}")
+        kept = set(names)
+        for row in reversed(self.rows):
+            if row.name in kept and row.over is not None:
+                kept.add(row.over)
+        return self._replace(rows=tuple(row for row in self.rows if row.name in kept))
+
+
+def _model(**changes: Any) -> dict[str, Any]:
+    return {"model": changes}
+
+
+_TRIGRAMS = ("title_trigram", "description_trigram")
+_TEXTS = ("title_text", "description_text")
+
+_SOFTMAX_ALONE = {"curriculum": False, "classification": False, "blending": False}
+
+TABLES_3_AND_4 = Study(
+    "What each part is worth (Que2Search, Tables 3 and 4)",
+    _SOFTMAX_ALONE,
+    (
+        Row("trigram", None, _model(query_channels=("trigram",), document_channels=_TRIGRAMS), "ROC AUC 0.795"),
+        Row(
+            "+ text",
+            "trigram",
+            _model(query_channels=("text", "trigram"), document_channels=(*_TEXTS, *_TRIGRAMS)),
+            "+2.1 points",
+        ),
+        Row("+ image", "trigram", _model(document_channels=(*_TRIGRAMS, "image")), "+1.1"),
+        Row("+ text + image", "+ text", _model(document_channels=(*_TEXTS, *_TRIGRAMS, "image")), "+0.9"),
+        Row("concatenation", "+ text + image", _model(fusion="concatenation"), "batch recall@1 -0.15 % relative"),
+        Row("sum", "+ text + image", _model(fusion="sum"), "not in the paper"),
+        Row("separate encoders", "+ text + image", _model(shared_encoder=False), "batch recall@1 -0.04 % relative"),
+        Row("+ country", "+ text + image", _model(query_channels=("text", "trigram", "country")), "in Fig. 2"),
+        Row(
+            "+ curriculum",
+            "+ country",
+            {"curriculum": {"loss": {"type": "margin", "reduction": "sum"}, "epochs": 2, "patience": 2}},
+            "+0.8",
+        ),
+        Row("margin, mean", "+ curriculum", {"curriculum": {"loss": {"reduction": "mean"}}}, "worse than the sum"),
+        Row("scaled BCE", "+ curriculum", {"curriculum": {"loss": {"type": "bce"}}}, "not better than the margin"),
+        Row("+ encoder rate", "+ curriculum", {"train": {"encoder_learning_rate": 2e-4}}, "+0.4"),
+        Row("+ class head", "+ encoder rate", {"classification": {}}, "+0.5"),
+        Row("+ blending", "+ class head", {"blending": {}}, "+0.7"),
+    ),
+)
+
+
+def _adaptive(kind: str, **changes: Any) -> dict[str, Any]:
+    return {"train": {"loss": {"type": kind, **changes}}}
+
+
+def _fixed_margin(margin: float) -> Row:
+    return Row(f"margin {margin:g}", None, _adaptive("adaptive_margin", alpha=0.0, delta_0=margin))
+
+
+def _fixed_temperature(temperature: float) -> Row:
+    name = f"temperature 1/{round(1 / temperature)}"
+    return Row(name, None, _adaptive("adaptive_softmax", alpha=0.0, tau_0=temperature))
+
+
+_MARGIN, _TEMPERATURE = "margin 0.1", "temperature 1/30"  # JD's hand-tuned ones
+
+ADAPTIVE = Study(
+    "Fixed against adaptive hyper-parameters (JD, EMNLP'23)",
+    _SOFTMAX_ALONE,
+    (
+        *(_fixed_margin(margin) for margin in (0.02, 0.05, 0.1, 0.2, 0.4)),
+        Row("adaptive margin", _MARGIN, _adaptive("adaptive_margin", alpha=0.5, delta_0=0.01), "better than any fixed"),
+        Row("no stop-gradient", "adaptive margin", _adaptive("adaptive_margin", stop_gradient=False), "collapses"),
+        Row("no symmetric term", "adaptive margin", _adaptive("adaptive_margin", symmetric_weight=0.0), "worse"),
+        *(_fixed_temperature(temperature) for temperature in (1 / 5, 1 / 10, 1 / 20, 1 / 30, 1 / 60)),
+        Row(
+            "adaptive temperature",
+            _TEMPERATURE,
+            _adaptive("adaptive_softmax", alpha=0.5),
+            "better than any fixed",
+        ),
+        Row(
+            "temperature, no stop-gradient",
+            "adaptive temperature",
+            _adaptive("adaptive_softmax", stop_gradient=False),
+            "collapses",
+        ),
+        Row(
+            "temperature, no symmetric term",
+            "adaptive temperature",
+            _adaptive("adaptive_softmax", symmetric_weight=0.0),
+            "worse",
+        ),
+        Row("added temperature", "adaptive temperature", _adaptive("adaptive_softmax", tau_form="add"), "not said"),
+    ),
+)
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure over the seeds."""
+
+    mean: float
+    deviation: float  # sample standard deviation; 0 with one seed
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        deviation = stdev(values) if len(values) > 1 else 0.0
+        return cls(fmean(values), deviation, min(values), max(values))
+
+
+class RowResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A row over its seeds."""
+
+    name: str
+    over: str | None
+    paper: str
+    metrics: dict[str, Spread]
+    gains: dict[str, Spread]  # over the compared row, seed by seed; empty for a baseline
+    verdict: str
+
+
+class AblationResult(msgspec.Struct, frozen=True, kw_only=True):
+    """`ablation.json`."""
+
+    title: str
+    conditions: dict[str, Any]
+    rows: list[RowResult]
+
+    def save(self, folder: Path) -> Path:
+        """Write `ablation.json` beside, then rename; returns where."""
+        return _write(folder / ABLATION_FILE, self)
+
+    def table(self) -> Table:
+        """Mean and standard deviation over the seeds, and by how much a row moves the headline figure."""
+        table = Table(title=f"{self.title}: mean ± standard deviation over seeds", title_justify="left")
+        table.add_column("row", no_wrap=True)
+        for metric in SHOWN:
+            table.add_column(METRICS[metric], justify="right")
+        for heading in (f"gain, {METRICS[HEADLINE]}", "over", "", "paper"):
+            table.add_column(heading)
+        for row in self.rows:
+            figures = [
+                f"{row.metrics[metric].mean:.3f} ± {row.metrics[metric].deviation:.3f}"
+                if metric in row.metrics
+                else "-"
+                for metric in SHOWN
+            ]
+            gain = row.gains.get(HEADLINE)
+            moved = f"{gain.mean:+.3f} [{gain.least:+.3f}, {gain.most:+.3f}]" if gain else ""
+            table.add_row(row.name, *figures, moved, row.over or "", row.verdict, row.paper)
+        return table
+
+
+def run_study(
+    study: Study,
+    dataset: Dataset,
+    out: Path,
+    base: RunConfig,
+    *,
+    seeds: Sequence[int],
+    report: Reporter | None = None,
+    progress: Progress | None = None,
+) -> AblationResult:
+    """Train and measure every row with every seed, or take what is there already.
+
+    Raises:
+        ConfigError, DataError: the base configuration or the dataset cannot be used for a row.
+    """
+    configs = study.configurations(base)
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in configs}
+    runs = [(seed, name) for seed in seeds for name in configs]  # a seed at a time: an early stop leaves whole tables
+    for done, (seed, name) in enumerate(runs):
+        if progress is not None:
+            progress(done, len(runs), f"{name}, seed {seed}")
+        config = msgspec.structs.replace(configs[name], seed=seed)
+        figures[name].append(measured(dataset, out / _folder(name) / f"seed-{seed}", config, report=report))
+    conditions = {
+        "dataset": str(dataset.path),
+        "preset": base.preset,
+        "seeds": list(seeds),
+        "counts": dict(dataset.manifest.counts),
+    }
+    return AblationResult(title=study.title, conditions=conditions, rows=list(_results(study, figures)))
+
+
+def measured(dataset: Dataset, path: Path, config: RunConfig, *, report: Reporter | None = None) -> dict[str, float]:
+    """The run's figures on the test days and ratings, trained and measured unless both were before."""
+    identity, file = run_identity(config, dataset), path / FIGURES_FILE
+    if file.exists():
+        kept = msgspec.json.decode(file.read_bytes())
+        if kept["identity"] == identity:
+            return dict(kept["figures"])
+    figures = _figures(train_once(dataset, path, config, report=report), dataset)
+    _write(file, {"identity": identity, "figures": figures})
+    return figures
+
+
+def _figures(run: Run, dataset: Dataset) -> dict[str, float]:
+    task = held_out_task(run, dataset)
+    (system,) = run_systems({"": run}, task, dataset)
+    observed = observe(task, system, batch=run.config.train.batch)
+    once = np.ones(len(task.queries))
+    found = {name: statistic(once) for name, statistic in statistics(task, observed, whole(task)).items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _results(study: Study, figures: Mapping[str, list[dict[str, float]]]) -> Iterator[RowResult]:
+    for row in study.rows:
+        own = figures[row.name]
+        gains = {}
+        if row.over is not None:
+            pairs = list(zip(own, figures[row.over], strict=True))
+            gains = {
+                metric: Spread.of([mine[metric] - theirs[metric] for mine, theirs in pairs]) for metric in _common(own)
+            }
+        yield RowResult(
+            name=row.name,
+            over=row.over,
+            paper=row.paper,
+            metrics={metric: Spread.of([each[metric] for each in own]) for metric in _common(own)},
+            gains=gains,
+            verdict=verdict(gains[HEADLINE]) if HEADLINE in gains else "",
+        )
+
+
+def verdict(gain: Spread) -> str:
+    """What the seeds agree on."""
+    if gain.least > 0:
+        return "helps with every seed"
+    return "hurts with every seed" if gain.most < 0 else "no clear effect"
+
+
+def _common(figures: Sequence[Mapping[str, float]]) -> list[str]:
+    return [metric for metric in METRICS if all(metric in each for each in figures)]
+
+
+def _folder(name: str) -> str:
+    """A row's name as a folder's."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
+
+
+def _write(path: Path, result: object) -> Path:
+    beside = path.with_name(f"{path.name}.tmp")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    return beside.replace(path)
