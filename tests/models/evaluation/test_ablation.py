@@ -1,0 +1,127 @@
+"""An ablation trains each row once with each seed, compares seed by seed, and says what the seeds agree on."""
+
+from pathlib import Path
+
+import pytest
+
+from models.config import changed, load_config
+from models.data.schema import Dataset
+from models.errors import ConfigError
+from models.evaluation.ablation import ADAPTIVE, TABLES_3_AND_4, Row, Spread, Study, run_study, verdict
+from models.sections import AdaptiveMargin, AdaptiveSoftmax, MarginRank, ScaledBce
+from models.training.checkpoint import Evaluation
+from tests.helpers import small_config
+
+COLOURS_OF_TRIGRAMS = Study(
+    "two rows",
+    {"curriculum": False},
+    (
+        Row("trigram", None, {"model": {"query_channels": ["trigram"], "document_channels": ["title_trigram"]}}),
+        Row("+ image", "trigram", {"model": {"document_channels": ["title_trigram", "image"]}}, "+1.1"),
+    ),
+)
+
+
+def test_rows_of_tables_3_and_4_add_up() -> None:
+    """From 3-grams alone to every part; a side row changes one thing of the row that it is compared with."""
+    configs = TABLES_3_AND_4.configurations(load_config(preset="ablation"))
+    first, full = configs["trigram"], configs["+ blending"]
+
+    assert ("trigram",) == first.model.query_channels
+    assert ("title_trigram", "description_trigram") == first.model.document_channels
+    assert first.curriculum is first.classification is first.blending is None
+    assert ("text", "trigram", "country") == full.model.query_channels
+    assert {"title_text", "description_text", "title_trigram", "description_trigram", "image"} == set(
+        full.model.document_channels
+    )
+    assert None not in (full.curriculum, full.classification, full.blending)
+    assert full.train.encoder_learning_rate < full.train.learning_rate == first.train.encoder_learning_rate
+    curricula = [configs[name].curriculum for name in ("+ curriculum", "margin, mean", "scaled BCE")]
+    assert [MarginRank(reduction="sum"), MarginRank(reduction="mean"), ScaledBce()] == [
+        curriculum and curriculum.loss for curriculum in curricula
+    ]
+    assert configs["separate encoders"].model.shared_encoder is False
+    assert {"concatenation", "sum"} == {configs[name].model.fusion for name in ("concatenation", "sum")}
+
+
+def test_a_fixed_value_is_the_adaptive_loss_with_nothing_to_adapt() -> None:
+    """alpha 0: the margin is delta_0 and the temperature is tau_0, whatever the negatives."""
+    configs = ADAPTIVE.configurations(load_config(preset="ablation"))
+
+    assert AdaptiveMargin(alpha=0.0, delta_0=0.1) == configs["margin 0.1"].train.loss
+    assert AdaptiveMargin(alpha=0.5, delta_0=0.01) == configs["adaptive margin"].train.loss
+    assert AdaptiveSoftmax(alpha=0.0, tau_0=1 / 30) == configs["temperature 1/30"].train.loss
+    assert AdaptiveSoftmax(alpha=0.5, stop_gradient=False) == configs["temperature, no stop-gradient"].train.loss
+
+
+def test_chosen_rows_bring_what_they_are_compared_with() -> None:
+    """Down to the baseline; an unknown row is named."""
+    assert ["trigram", "+ text", "+ text + image", "sum"] == [row.name for row in TABLES_3_AND_4.only(["sum"]).rows]
+    with pytest.raises(ConfigError, match=r"unknown rows \['product'\]; known are \['trigram'"):
+        TABLES_3_AND_4.only(["product"])
+
+
+def test_what_is_finished_is_not_trained_again(dataset_dir: Path, tmp_path: Path) -> None:
+    """A study that was stopped after a seed goes on with the next; a repeated one trains nothing and says the same."""
+    dataset, base = Dataset.open(dataset_dir), small_config(tmp_path)
+    steps: list[int] = []
+
+    def count(done: int, _most: int, _evaluation: Evaluation | None) -> None:
+        steps.append(done)
+
+    def trained(seeds: range) -> int:
+        steps.clear()
+        run_study(COLOURS_OF_TRIGRAMS, dataset, tmp_path / "out", base, seeds=seeds, report=count)
+        return len(steps)
+
+    one, two = trained(range(1)), trained(range(2))
+    assert one > 0
+    assert one == two  # the second seed's alone
+    assert 0 == trained(range(2))
+    announced: list[str] = []
+    result = run_study(
+        COLOURS_OF_TRIGRAMS,
+        dataset,
+        tmp_path / "out",
+        base,
+        seeds=range(2),
+        progress=lambda done, most, name: announced.append(f"{done}/{most} {name}"),
+    )
+
+    assert ["0/4 trigram, seed 0", "1/4 + image, seed 0"] == announced[:2]
+    trigram, image = result.rows
+    assert {} == trigram.gains
+    assert image.gains["roc_auc"].mean == pytest.approx(
+        image.metrics["roc_auc"].mean - trigram.metrics["roc_auc"].mean, abs=1e-9
+    )
+    assert result.save(tmp_path).read_text().startswith("{")
+    assert 2 == result.table().row_count
+
+
+def test_another_configuration_is_trained_anew(dataset_dir: Path, tmp_path: Path) -> None:
+    """What it finds in its folder was made otherwise, and is replaced."""
+    dataset = Dataset.open(dataset_dir)
+    study = COLOURS_OF_TRIGRAMS.only(["trigram"])
+    evaluations: list[Evaluation] = []
+
+    def note(_done: int, _most: int, evaluation: Evaluation | None) -> None:
+        if evaluation is not None:
+            evaluations.append(evaluation)
+
+    two_epochs = small_config(tmp_path)
+    three_epochs = changed(two_epochs, {"train": {"epochs": 3}}, source="a test")
+    for base in (two_epochs, three_epochs):
+        run_study(study, dataset, tmp_path / "out", base, seeds=[0], report=note)
+
+    assert [1.0, 2.0, 1.0, 2.0, 3.0] == [evaluation.epoch for evaluation in evaluations]
+
+
+def test_seeds_agree_or_they_do_not() -> None:
+    """Mean 0.02 and sample deviation 0.01 of 0.01, 0.02, 0.03; a gain counts when every seed has it."""
+    spread = Spread.of([0.01, 0.02, 0.03])
+
+    assert (0.02, 0.01, 0.01, 0.03) == pytest.approx((spread.mean, spread.deviation, spread.least, spread.most))
+    assert "helps with every seed" == verdict(spread)
+    assert "hurts with every seed" == verdict(Spread.of([-0.01, -0.02]))
+    assert "no clear effect" == verdict(Spread.of([-0.01, 0.05, 0.05]))
+    assert 0.0 == Spread.of([0.3]).deviation
