@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.report import BenchResult
     from index.catalogue import Catalogue
     from index.operating_points import OperatingPoints
+    from models.config import RunConfig
     from models.data.schema import Dataset
     from models.evaluation.ablation import Study
     from models.runtime import Release
@@ -101,6 +102,9 @@ CatalogueOption = Annotated[Path, in_home("--catalogue", "catalogue", "Catalogue
 DatasetOut = Annotated[Path, in_home("--out", "datasets/sample", "Where to write the dataset.")]
 RunOut = Annotated[Path, in_home("--out", "runs/sample", "Where to write the run.")]
 ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write the release.")]
+EncoderOption = Annotated[
+    Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
+]
 AblationOut = Annotated[Path, in_home("--out", "ablation", "Folder for the runs and the tables.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ...")]
 RowsOption = Annotated[
@@ -190,9 +194,7 @@ def train(
     out: RunOut,
     preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
-    encoder: Annotated[
-        Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
-    ] = None,
+    encoder: EncoderOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     json_file: JsonOption = None,
@@ -293,14 +295,17 @@ def ablate(
     out: AblationOut,
     preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
     rows: RowsOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """What each part of the model is worth: rows of Que2Search's Tables 3 and 4. What is finished is not repeated."""
+    from models.config import load_config
     from models.evaluation.ablation import TABLES_3_AND_4
 
-    run_ablation(TABLES_3_AND_4, data, out / "tables", preset, config, seeds=seeds, rows=rows, json_file=json_file)
+    base = load_config(preset=preset, path=config, encoder=encoder)
+    run_ablation(TABLES_3_AND_4, data, out / "tables", base, seeds=seeds, rows=rows, json_file=json_file)
 
 
 @app.command("ablate-adaptive")
@@ -309,14 +314,17 @@ def ablate_adaptive(
     out: AblationOut,
     preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
     rows: RowsOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """JD's adaptive margin and temperature against a sweep of fixed ones. What is finished is not repeated."""
+    from models.config import load_config
     from models.evaluation.ablation import ADAPTIVE
 
-    run_ablation(ADAPTIVE, data, out / "adaptive", preset, config, seeds=seeds, rows=rows, json_file=json_file)
+    base = load_config(preset=preset, path=config, encoder=encoder)
+    run_ablation(ADAPTIVE, data, out / "adaptive", base, seeds=seeds, rows=rows, json_file=json_file)
 
 
 @app.command()
@@ -635,15 +643,13 @@ def run_ablation(
     study: "Study",
     data: Path,
     out: Path,
-    preset: Preset,
-    config: Path | None,
+    base: "RunConfig",
     *,
     seeds: int,
     rows: list[str] | None,
     json_file: Path | None,
 ) -> None:
     """Train what is missing of a study, and show and keep its table."""
-    from models.config import load_config
     from models.data.schema import Dataset
     from models.evaluation.ablation import run_study
 
@@ -654,8 +660,7 @@ def run_ablation(
             progress(done, most)
             console.print(f"run {done + 1} of {most}: {name}", highlight=False)
 
-        dataset, base = Dataset.open(data), load_config(preset=preset, path=config)
-        result = run_study(chosen, dataset, out, base, seeds=range(seeds), progress=about_to_run)
+        result = run_study(chosen, Dataset.open(data), out, base, seeds=range(seeds), progress=about_to_run)
     console.print(result.table())
     finish(f"table {result.save(out)}", result, json_file)
 
