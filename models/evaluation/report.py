@@ -14,7 +14,7 @@ from models.evaluation.retrieval import METRICS, SystemResult, compare, observe,
 from models.evaluation.systems import System
 from models.evaluation.task import EvaluationTask
 
-_SLICED = ("roc_auc", "knn_recall_at_10", "recall_at_10", "ndcg_at_10")
+SLICED = ("roc_auc", "knn_recall_at_10", "recall_at_10", "ndcg_at_10")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,14 @@ class Evaluation:
 
     def _slices_table(self) -> Table:
         names = " / ".join(system.name for system in self.systems)
-        table = _table(f"by slice: {names}", "slice", ["pairs", "rated queries", *(METRICS[name] for name in _SLICED)])
+        table = _table(f"by slice: {names}", "slice", ["pairs", "rated queries", *(METRICS[name] for name in SLICED)])
         family = None
         for parts in zip(*(system.slices for system in self.systems), strict=True):
             first = parts[0]
             if family not in (None, first.family):
                 table.add_section()
             family = first.family
-            figures = [" / ".join(_figure(part.metrics[metric]) for part in parts) for metric in _SLICED]
+            figures = [" / ".join(_figure(part.metrics[metric]) for part in parts) for metric in SLICED]
             table.add_row(f"{family} {first.label}", f"{first.pairs:,}", f"{first.judged_queries:,}", *figures)
         return table
 
