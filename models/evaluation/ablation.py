@@ -38,6 +38,8 @@ class Row(NamedTuple):
     over: str | None  # the row it is compared with; None: the baseline
     changes: Mapping[str, Any]  # over the compared row's configuration
     paper: str = ""  # what the paper found
+    family: str = ""  # of a sweep: the hyper-parameter
+    value: float | None = None  # of a sweep: the fixed value; None: it is adapted
 
 
 class Study(NamedTuple):
@@ -114,12 +116,19 @@ def _adaptive(kind: str, **changes: Any) -> dict[str, Any]:
 
 
 def _fixed_margin(margin: float) -> Row:
-    return Row(f"margin {margin:g}", None, _adaptive("adaptive_margin", alpha=0.0, delta_0=margin))
+    changes = _adaptive("adaptive_margin", alpha=0.0, delta_0=margin)
+    return Row(f"margin {margin:g}", None, changes, family="margin", value=margin)
 
 
 def _fixed_temperature(temperature: float) -> Row:
     name = f"temperature 1/{round(1 / temperature)}"
-    return Row(name, None, _adaptive("adaptive_softmax", alpha=0.0, tau_0=temperature))
+    changes = _adaptive("adaptive_softmax", alpha=0.0, tau_0=temperature)
+    return Row(name, None, changes, family="temperature", value=temperature)
+
+
+def _adapted(family: str, name: str, over: str, paper: str, **changes: Any) -> Row:
+    kind = {"margin": "adaptive_margin", "temperature": "adaptive_softmax"}[family]
+    return Row(name, over, _adaptive(kind, **changes), paper, family=family)
 
 
 _MARGIN, _TEMPERATURE = "margin 0.1", "temperature 1/30"  # JD's hand-tuned ones
@@ -129,29 +138,18 @@ ADAPTIVE = Study(
     _SOFTMAX_ALONE,
     (
         *(_fixed_margin(margin) for margin in (0.02, 0.05, 0.1, 0.2, 0.4)),
-        Row("adaptive margin", _MARGIN, _adaptive("adaptive_margin", alpha=0.5, delta_0=0.01), "better than any fixed"),
-        Row("no stop-gradient", "adaptive margin", _adaptive("adaptive_margin", stop_gradient=False), "collapses"),
-        Row("no symmetric term", "adaptive margin", _adaptive("adaptive_margin", symmetric_weight=0.0), "worse"),
+        _adapted("margin", "adaptive margin", _MARGIN, "better than any fixed one", alpha=0.5, delta_0=0.01),
+        _adapted("margin", "margin, no stop-gradient", "adaptive margin", "collapses", stop_gradient=False),
+        _adapted("margin", "margin, no symmetric term", "adaptive margin", "worse", symmetric_weight=0.0),
         *(_fixed_temperature(temperature) for temperature in (1 / 5, 1 / 10, 1 / 20, 1 / 30, 1 / 60)),
-        Row(
-            "adaptive temperature",
-            _TEMPERATURE,
-            _adaptive("adaptive_softmax", alpha=0.5),
-            "better than any fixed",
+        _adapted("temperature", "adaptive temperature", _TEMPERATURE, "better than any fixed one", alpha=0.5),
+        _adapted(
+            "temperature", "temperature, no stop-gradient", "adaptive temperature", "collapses", stop_gradient=False
         ),
-        Row(
-            "temperature, no stop-gradient",
-            "adaptive temperature",
-            _adaptive("adaptive_softmax", stop_gradient=False),
-            "collapses",
+        _adapted(
+            "temperature", "temperature, no symmetric term", "adaptive temperature", "worse", symmetric_weight=0.0
         ),
-        Row(
-            "temperature, no symmetric term",
-            "adaptive temperature",
-            _adaptive("adaptive_softmax", symmetric_weight=0.0),
-            "worse",
-        ),
-        Row("added temperature", "adaptive temperature", _adaptive("adaptive_softmax", tau_form="add"), "not said"),
+        _adapted("temperature", "added temperature", "adaptive temperature", "not said", tau_form="add"),
     ),
 )
 
@@ -176,6 +174,8 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     over: str | None
     paper: str
+    family: str
+    value: float | None
     metrics: dict[str, Spread]
     gains: dict[str, Spread]  # over the compared row, seed by seed; empty for a baseline
     verdict: str
@@ -279,6 +279,8 @@ def _results(study: Study, figures: Mapping[str, list[dict[str, float]]]) -> Ite
             name=row.name,
             over=row.over,
             paper=row.paper,
+            family=row.family,
+            value=row.value,
             metrics={metric: Spread.of([each[metric] for each in own]) for metric in _common(own)},
             gains=gains,
             verdict=verdict(gains[HEADLINE]) if HEADLINE in gains else "",

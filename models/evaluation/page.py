@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.evaluation import page_sections
 from models.evaluation.page_sections import Section, WorstQuery
-from models.evaluation.plots import AblationRow, Attention, ChannelImportance, Histories, RadiusStudy
+from models.evaluation.plots import AblationRow, Attention, ChannelImportance, Histories, RadiusStudy, Sensitivity
 from models.evaluation.report import Evaluation
 
 TEMPLATE = "report.html.jinja"
@@ -28,6 +28,7 @@ class Page:
     importance: Sequence[ChannelImportance] | None = None
     importance_measure: str = "loss of ROC AUC"
     ablation: Sequence[AblationRow] | None = None
+    sensitivities: Sequence[Sensitivity] = ()
     ablation_spread: str = "standard deviation over seeds"
     radius: RadiusStudy | None = None
     radius_findings: Sequence[str] | None = None  # whole sentences
@@ -74,6 +75,8 @@ def sections(page: Page) -> list[Section]:
         shown.append(page_sections.channel_importance(page.importance, measure=page.importance_measure))
     if page.ablation and any(row.metrics for row in page.ablation):
         shown.append(page_sections.ablation(page.ablation, spread=page.ablation_spread))
+    if page.sensitivities:
+        shown.append(page_sections.sensitivities(page.sensitivities, spread=page.ablation_spread))
     study = page.radius if page.radius is not None and len(page.radius.minimum_cosine) else None
     if study is not None or page.radius_findings:
         shown.append(page_sections.radius(study, page.radius_findings or []))

@@ -10,7 +10,15 @@ from markupsafe import Markup
 
 from models.evaluation import plots
 from models.evaluation.bootstrap import Estimate
-from models.evaluation.plots import AblationRow, Attention, ChannelImportance, Histories, RadiusStudy, Spread
+from models.evaluation.plots import (
+    AblationRow,
+    Attention,
+    ChannelImportance,
+    Histories,
+    RadiusStudy,
+    Sensitivity,
+    Spread,
+)
 from models.evaluation.report import SLICED, Evaluation
 from models.evaluation.retrieval import METRICS
 from models.training import checkpoint
@@ -220,6 +228,23 @@ def ablation(rows: Sequence[AblationRow], *, spread: str) -> Section:
                     )
                 ],
             )
+        ],
+    )
+
+
+def sensitivities(studies: Sequence[Sensitivity], *, spread: str) -> Section:
+    """How much a hand-tuned value matters, and whether adapting it does without the tuning (JD, EMNLP'23)."""
+    return Section(
+        name="sensitivity",
+        heading="Fixed and adaptive hyper-parameters",
+        lead=f"The blue line is a fixed value, with the {spread}; level lines are variants that choose it themselves.",
+        pictures=[
+            Picture(
+                Markup(plots.sensitivity(study)),  # noqa: S704 - as above
+                f"{study.metric} over the fixed {study.parameter}, beside {', '.join(study.adaptive)}.",
+                f"{study.metric} by {study.parameter}.",
+            )
+            for study in studies
         ],
     )
 

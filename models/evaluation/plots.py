@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from models.evaluation.bootstrap import Estimate
 from models.training import checkpoint
@@ -66,6 +66,15 @@ class AblationRow(NamedTuple):
     name: str
     metrics: Mapping[str, Spread]
     note: str = ""
+
+
+class Sensitivity(NamedTuple):
+    """A metric over the values of one hyper-parameter, beside variants that choose it themselves."""
+
+    parameter: str
+    metric: str
+    fixed: Mapping[float, Spread]
+    adaptive: Mapping[str, Spread]
 
 
 class RadiusStudy(NamedTuple):
@@ -176,6 +185,25 @@ def ablation_dots(rows: Sequence[AblationRow]) -> str:
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
 
     return _svg("ablation", draw, height=lines * (0.8 + 0.3 * len(rows)))
+
+
+def sensitivity(study: Sensitivity) -> str:
+    """The fixed values' curve with its spread, and a level line per adaptive variant."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        values = sorted(study.fixed)
+        means, spreads = zip(*(study.fixed[value] for value in values), strict=True)
+        lines: list[Artist] = [axes.errorbar(values, means, yerr=spreads, color=SERIES[0], marker="o", capsize=3)[0]]
+        looks = zip(study.adaptive.values(), cycle(SERIES[1:]), cycle(DASHES[1:] + DASHES[:1]))
+        for (mean, _), colour, dash in looks:
+            lines.append(axes.axhline(mean, color=colour, linestyle=dash))
+        axes.set(xscale="log", xlabel=study.parameter, ylabel=study.metric)
+        axes.set_xticks(values, [f"{value:.3g}" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+        _legend(figure, lines, ["fixed", *study.adaptive])
+
+    return _svg(f"sensitivity-{study.parameter}", draw, height=3.6)
 
 
 def radius_tradeoff(study: RadiusStudy) -> str:
