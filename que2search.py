@@ -256,16 +256,26 @@ def pretrain(
 def evaluate(
     run: RunOption,
     data: DataOption,
+    ablation: Annotated[
+        Path, in_home("--ablation", "ablation", "Folder of `ablate`, for the report, if there is one.")
+    ],
     missing: Annotated[
         bool, typer.Option("--missing", help="Instead: with descriptions removed, and with images removed.")
     ] = False,
     teacher: Annotated[
         bool, typer.Option("--teacher", help="Instead: what a distilled run keeps of its teacher's KNN recall@10.")
     ] = False,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="A further run, for its training curve in the report; may be repeated.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it."""
+    """Measure a run on the test days and the ratings, with its trigram-only variant and BM25 beside it.
+
+    Writes metrics.json and report.html into the run.
+    """
     from models.data.schema import Dataset
+    from models.evaluation.ablation import ADAPTIVE_FOLDER, TABLES_FOLDER, AblationResult
     from models.evaluation.evaluate import evaluate_missing, evaluate_run
     from models.training.distillation import retained_recall
     from models.training.run import Run
@@ -283,10 +293,17 @@ def evaluate(
         write_json(without.to_dict(), json_file)
         return
     with progress_bar("steps of the trigram-only variant") as progress:
-        evaluation = evaluate_run(trained, dataset, report=training_reporter(progress))
+        evaluation = evaluate_run(
+            trained,
+            dataset,
+            beside={path.name: path for path in beside or ()},
+            ablation=AblationResult.load(ablation / TABLES_FOLDER),
+            sweep=AblationResult.load(ablation / ADAPTIVE_FOLDER),
+            report=training_reporter(progress),
+        )
     for table in evaluation.tables():
         console.print(table)
-    finish(f"metrics {run / 'metrics.json'}", evaluation.to_dict(), json_file)
+    finish(f"metrics {run / 'metrics.json'} and {run / 'report.html'}", evaluation.to_dict(), json_file)
 
 
 @app.command()
@@ -302,10 +319,10 @@ def ablate(
 ) -> None:
     """What each part of the model is worth: rows of Que2Search's Tables 3 and 4. What is finished is not repeated."""
     from models.config import load_config
-    from models.evaluation.ablation import TABLES_3_AND_4
+    from models.evaluation.ablation import TABLES_3_AND_4, TABLES_FOLDER
 
     base = load_config(preset=preset, path=config, encoder=encoder)
-    run_ablation(TABLES_3_AND_4, data, out / "tables", base, seeds=seeds, rows=rows, json_file=json_file)
+    run_ablation(TABLES_3_AND_4, data, out / TABLES_FOLDER, base, seeds=seeds, rows=rows, json_file=json_file)
 
 
 @app.command("ablate-adaptive")
@@ -321,10 +338,10 @@ def ablate_adaptive(
 ) -> None:
     """JD's adaptive margin and temperature against a sweep of fixed ones. What is finished is not repeated."""
     from models.config import load_config
-    from models.evaluation.ablation import ADAPTIVE
+    from models.evaluation.ablation import ADAPTIVE, ADAPTIVE_FOLDER
 
     base = load_config(preset=preset, path=config, encoder=encoder)
-    run_ablation(ADAPTIVE, data, out / "adaptive", base, seeds=seeds, rows=rows, json_file=json_file)
+    run_ablation(ADAPTIVE, data, out / ADAPTIVE_FOLDER, base, seeds=seeds, rows=rows, json_file=json_file)
 
 
 @app.command()

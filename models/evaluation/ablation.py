@@ -15,8 +15,8 @@ from rich.table import Table
 
 from models.config import RunConfig, changed
 from models.data.schema import Dataset
-from models.errors import ConfigError
-from models.evaluation.evaluate import held_out_task, run_systems
+from models.errors import ConfigError, RunError
+from models.evaluation.held_out import held_out_task, run_systems
 from models.evaluation.retrieval import METRICS, observe, statistics
 from models.evaluation.slices import whole
 from models.training.run import Run, run_identity
@@ -25,6 +25,7 @@ from models.training.trainer import Reporter
 
 FIGURES_FILE = "figures.json"  # of one run
 ABLATION_FILE = "ablation.json"  # of the study
+TABLES_FOLDER, ADAPTIVE_FOLDER = "tables", "adaptive"  # of the two studies
 HEADLINE = "roc_auc"  # what the paper's Table 4 shows
 SHOWN = ("roc_auc", "query_roc_auc", "batch_recall_at_1", "knn_recall_at_10", "recall_at_10")
 
@@ -187,6 +188,17 @@ class AblationResult(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     conditions: dict[str, Any]
     rows: list[RowResult]
+
+    @classmethod
+    def load(cls, folder: Path) -> "AblationResult | None":
+        """What `save` wrote, or None where there is nothing. Raises RunError where it is damaged."""
+        path = folder / ABLATION_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as exc:
+            raise RunError(f"{path} is damaged: {exc}; run the ablation again, finished runs are kept") from exc
 
     def save(self, folder: Path) -> Path:
         """Write `ablation.json` beside, then rename; returns where."""

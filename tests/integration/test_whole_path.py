@@ -155,12 +155,15 @@ def test_the_client_prints_a_table(home: Path, services: dict[str, Service]) -> 
 
 
 def test_evaluate_shows_the_run_beside_its_baselines(home: Path) -> None:
-    """Full model, trigram-only variant and BM25 in one table and in metrics.json; the variant is trained once."""
+    """Full model, trigram-only variant and BM25 in one table, in metrics.json and in report.html; all is trained once."""
     printed = que2search(home, "evaluate").stdout
+    report = (home / "runs" / "sample" / "report.html").read_text()
     metrics = json.loads((home / "runs" / "sample" / "metrics.json").read_text())
 
     assert ["full model", "trigram only", "BM25"] == [system["name"] for system in metrics["systems"]]
     assert "trigram only" in printed
+    for section in ("training", "attention", "importance", "slices", "worst"):
+        assert f'id="{section}' in report
     assert "epoch 1" in printed
     assert "epoch 1" not in que2search(home, "evaluate").stdout
 
