@@ -274,6 +274,7 @@ def evaluate(
 
     Writes metrics.json and report.html into the run.
     """
+    from benchmarks.conditions import commit
     from models.data.schema import Dataset
     from models.evaluation.ablation import ADAPTIVE_FOLDER, TABLES_FOLDER, AblationResult
     from models.evaluation.evaluate import evaluate_missing, evaluate_run
@@ -299,6 +300,7 @@ def evaluate(
             beside={path.name: path for path in beside or ()},
             ablation=AblationResult.load(ablation / TABLES_FOLDER),
             sweep=AblationResult.load(ablation / ADAPTIVE_FOLDER),
+            commit=commit(),
             report=training_reporter(progress),
         )
     for table in evaluation.tables():
@@ -667,6 +669,7 @@ def run_ablation(
     json_file: Path | None,
 ) -> None:
     """Train what is missing of a study, and show and keep its table."""
+    from benchmarks.conditions import commit
     from models.data.schema import Dataset
     from models.evaluation.ablation import run_study
 
@@ -677,7 +680,9 @@ def run_ablation(
             progress(done, most)
             console.print(f"run {done + 1} of {most}: {name}", highlight=False)
 
-        result = run_study(chosen, Dataset.open(data), out, base, seeds=range(seeds), progress=about_to_run)
+        result = run_study(
+            chosen, Dataset.open(data), out, base, seeds=range(seeds), commit=commit(), progress=about_to_run
+        )
     console.print(result.table())
     finish(f"table {result.save(out)}", result, json_file)
 

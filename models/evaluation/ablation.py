@@ -232,6 +232,7 @@ def run_study(
     base: RunConfig,
     *,
     seeds: Sequence[int],
+    commit: str | None = None,
     report: Reporter | None = None,
     progress: Progress | None = None,
 ) -> AblationResult:
@@ -253,6 +254,7 @@ def run_study(
         "preset": base.preset,
         "seeds": list(seeds),
         "counts": dict(dataset.manifest.counts),
+        "commit": commit,
     }
     return AblationResult(title=study.title, conditions=conditions, rows=list(_results(study, figures)))
 

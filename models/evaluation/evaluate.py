@@ -30,6 +30,7 @@ def evaluate_run(
     beside: Mapping[str, Path] | None = None,
     ablation: AblationResult | None = None,
     sweep: AblationResult | None = None,
+    commit: str | None = None,
     report: Reporter | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -40,6 +41,7 @@ def evaluate_run(
 
     Args:
         beside, ablation, sweep: what else the report shows, see `run_page`.
+        commit: of the code that measures, for the conditions.
 
     Raises:
         RunError, DataError: a run or the dataset cannot be used.
@@ -50,7 +52,7 @@ def evaluate_run(
         *run_systems({"full model": run, "trigram only": variant}, task, dataset),
         LexicalSystem("BM25", lexical=_lexical(dataset), texts=task.queries["query"].to_list()),
     ]
-    batch, conditions = run.config.train.batch, _conditions(run, dataset)
+    batch, conditions = run.config.train.batch, _conditions(run, dataset, commit=commit)
     evaluation = evaluate(task, systems, batch=batch, conditions=conditions, progress=progress)
     evaluation.save(run.path / METRICS_FILE)
     page = run_page(
@@ -97,5 +99,6 @@ def _lexical(dataset: Dataset) -> LexicalIndex:
     return LexicalIndex.build(LexicalProduct(row, *fields) for row, fields in enumerate(columns))
 
 
-def _conditions(run: Run, dataset: Dataset) -> dict[str, Any]:
-    return {"run": str(run.path), "dataset": str(dataset.path), "preset": run.config.preset}
+def _conditions(run: Run, dataset: Dataset, *, commit: str | None = None) -> dict[str, Any]:
+    named = {"run": str(run.path), "dataset": str(dataset.path), "preset": run.config.preset}
+    return {**named, "training seed": run.config.seed, **({"commit": commit} if commit else {})}

@@ -53,7 +53,7 @@ def run_page(
     runs = {run.path.name: run.path, **(beside or {})}
     return Page(
         title=f"que2search: {run.path.name}",
-        conditions={**evaluation.conditions, "training seed": run.config.seed},
+        conditions=evaluation.conditions,
         evaluation=evaluation,
         histories={name: record(path).position.history for name, path in runs.items()},
         attention=attention_by_length(queries, task.queries["query"].to_list()),
