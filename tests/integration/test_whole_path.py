@@ -155,7 +155,7 @@ def test_the_client_prints_a_table(home: Path, services: dict[str, Service]) -> 
 
 
 def test_evaluate_shows_the_run_beside_its_baselines(home: Path) -> None:
-    """Full model, trigram-only variant and BM25 in a table, metrics.json and report.html; the variant is trained once."""
+    """Full model, trigram-only variant and BM25 in a table, metrics.json and report.html; all trained once."""
     printed = que2search(home, "evaluate").stdout
     report = (home / "runs" / "sample" / "report.html").read_text()
     metrics = json.loads((home / "runs" / "sample" / "metrics.json").read_text())
