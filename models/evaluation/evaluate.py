@@ -60,6 +60,7 @@ def evaluate_run(
         dataset,
         task=task,
         system=systems[0],
+        ranker=systems[-1],
         evaluation=evaluation,
         beside=beside,
         ablation=ablation,

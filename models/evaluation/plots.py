@@ -82,8 +82,10 @@ class RadiusStudy(NamedTuple):
 
     minimum_cosine: np.ndarray  # (r,)
     results: np.ndarray  # (r,) mean per query
-    precision: np.ndarray  # (r,) NaN where nothing is found
+    precision: np.ndarray  # (r,) of the rated results; NaN where there are none
     recall: np.ndarray  # (r,)
+    ranked_ndcg: np.ndarray  # (r,) nDCG@10 after a ranker has ordered the results again
+    overlap: np.ndarray  # (r,) share of its first ten that the next tighter radius showed; NaN at the tightest
 
 
 def training_curves(histories: Histories) -> str:
@@ -207,21 +209,22 @@ def sensitivity(study: Sensitivity) -> str:
 
 
 def radius_tradeoff(study: RadiusStudy) -> str:
-    """Precision and recall, and below them the number of results, over the minimum cosine."""
+    """Shares, and below them the number of results, over the minimum cosine."""
 
     def draw(figure: Figure) -> None:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         lines: list[Artist] = []
-        for values, colour, marker in zip((study.precision, study.recall), SERIES, MARKERS, strict=False):
+        shares = (study.precision, study.recall, study.ranked_ndcg, study.overlap)
+        for values, colour, marker in zip(shares, SERIES, MARKERS, strict=False):
             lines += axes.plot(study.minimum_cosine, values, color=colour, marker=marker, markersize=4)
         axes.set(ylabel="share", ylim=(0, 1.02))
-        below.plot(study.minimum_cosine, study.results, color=SERIES[2], marker=MARKERS[2], markersize=4)
+        below.plot(study.minimum_cosine, study.results, color=SERIES[-1], marker=MARKERS[-1], markersize=4)
         below.set(ylabel="results per query", xlabel="minimum cosine")
         if np.nanmax(study.results) > DECADES:
             below.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for none
             below.yaxis.set_major_formatter("{x:,.0f}")
         below.set_ylim(bottom=0)
-        _legend(figure, lines, ["precision", "recall"])
+        _legend(figure, lines, ["precision", "recall", "nDCG@10 after a ranker", "its first ten unchanged"])
 
     return _svg("radius", draw, height=4.2)
 

@@ -10,6 +10,7 @@ from models.evaluation.ablation import AblationResult, RowResult
 from models.evaluation.channels import EncodedChannels, attention_by_length, channel_importance
 from models.evaluation.page import Page
 from models.evaluation.plots import AblationRow, Sensitivity, Spread
+from models.evaluation.radius import radius_study, reading
 from models.evaluation.report import Evaluation
 from models.evaluation.retrieval import METRICS, observe
 from models.evaluation.systems import System
@@ -28,6 +29,7 @@ def run_page(
     *,
     task: EvaluationTask,
     system: System,
+    ranker: System,
     evaluation: Evaluation,
     beside: Mapping[str, Path] | None = None,
     ablation: AblationResult | None = None,
@@ -37,6 +39,7 @@ def run_page(
 
     Args:
         system: the run's own, on the task.
+        ranker: what may order its results again, see `radius_study`.
         evaluation: its figures.
         beside: further finished runs whose curves are laid beside.
         ablation, sweep: results of `ablate` and `ablate-adaptive`, where there are any.
@@ -50,6 +53,7 @@ def run_page(
     rated = np.unique(task.judged[:, 1])
     documents = EncodedChannels.of(run.towers.document, DocumentTable(dataset, run.featurizer), rated)
     observed = observe(task, system, batch=run.config.train.batch)
+    radius = radius_study(task, system, ranker)
     runs = {run.path.name: run.path, **(beside or {})}
     return Page(
         title=f"que2search: {run.path.name}",
@@ -60,6 +64,8 @@ def run_page(
         importance=channel_importance(queries, documents, task, products=rated),
         ablation=_ablation_rows(ablation) if ablation else None,
         sensitivities=_sensitivities(sweep) if sweep else (),
+        radius=radius,
+        radius_findings=reading(radius) if radius else None,
         worst_queries=worst_queries(task, system, observed, titles=dataset.products(["title"])["title"].to_list()),
     )
 

@@ -78,7 +78,7 @@ def full_page(name: str = "text") -> Page:
         importance=[ChannelImportance(name, name, found, found)],
         importance_measure=name,
         ablation=[AblationRow(name, {name: Spread(0.8, 0.01)}, name)],
-        radius=RadiusStudy(np.array([0.5]), np.array([12.5]), np.array([0.25]), np.array([0.75])),
+        radius=RadiusStudy(*(np.array([value]) for value in (0.5, 12.5, 0.25, 0.75, 0.6, np.nan))),
         radius_findings=[name, "Another."],
         worst_queries=[
             WorstQuery(
@@ -122,7 +122,7 @@ def test_the_sections_come_in_their_order() -> None:
     [
         Page(title="", histories={"stopped": []}),
         Page(title="", attention=Attention(np.array([]), ["text"], np.zeros((0, 1)), np.array([]))),
-        Page(title="", radius=RadiusStudy(*(np.array([]) for _ in range(4))), ablation=[AblationRow("a", {})]),
+        Page(title="", radius=RadiusStudy(*(np.array([]) for _ in range(6))), ablation=[AblationRow("a", {})]),
         Page(title="", importance=[], ablation=[], radius_findings=[], worst_queries=[]),
         Page(title="", evaluation=Evaluation(systems=[], gains=[], counts={})),
     ],

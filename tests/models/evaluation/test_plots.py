@@ -45,7 +45,14 @@ def all_pictures() -> dict[str, str]:
         "importance": channel_importance([importance("text", 0.1), importance("trigram", 0.2)], measure="loss of AUC"),
         "ablation": ablation_dots([AblationRow("full", {"AUC": Spread(0.8, 0.01)}), AblationRow("less", {})]),
         "radius": radius_tradeoff(
-            RadiusStudy(np.array([0.1, 0.9]), np.array([500.0, 0.0]), np.array([0.2, np.nan]), np.array([1.0, 0.0]))
+            RadiusStudy(
+                np.array([0.1, 0.9]),
+                np.array([500.0, 0.0]),
+                np.array([0.2, np.nan]),
+                np.array([1.0, 0.0]),
+                np.array([0.5, 0.0]),
+                np.array([0.9, np.nan]),
+            )
         ),
     }
 
