@@ -68,6 +68,18 @@ def recall_at_k(ranked: np.ndarray, relevant: np.ndarray, *, k: int) -> float:
     return float(np.isin(relevant, ranked[:k]).sum() / min(k, len(relevant)))
 
 
+def precision_at_k(ranked: np.ndarray, relevant: np.ndarray, *, k: int) -> float:
+    """The share of relevant products among the first k; a place that the list leaves empty is no find.
+
+    Over the products nearest to a query this is KNN precision (Que2Search 3.4).
+
+    Args:
+        ranked: (n,) distinct products, best first; -1 where the list ran out.
+        relevant: (r,) products.
+    """
+    return float(np.isin(ranked[:k], relevant).sum() / k)
+
+
 def ndcg_at_k(gains: np.ndarray, ideal: np.ndarray, *, k: int) -> float:
     """Normalised discounted cumulative gain, a rating r counting 2^r - 1 and rank i being discounted by log2(i + 1).
 

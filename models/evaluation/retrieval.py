@@ -16,7 +16,7 @@ from models.evaluation.bootstrap import (
     mean_over,
     roc_auc_over,
 )
-from models.evaluation.metrics import batch_hits_at_k, ndcg_at_k, recall_at_k, roc_auc_by_query
+from models.evaluation.metrics import batch_hits_at_k, ndcg_at_k, precision_at_k, recall_at_k, roc_auc_by_query
 from models.evaluation.slices import Slice, slices, whole
 from models.evaluation.systems import System
 from models.evaluation.task import EvaluationTask
@@ -30,8 +30,10 @@ METRICS = {  # name -> what the report's tables call it
     "knn_recall_at_10": "KNN recall@10",
     "recall_at_10": "recall@10",
     "ndcg_at_10": "nDCG@10",
+    "precision_at_10": "precision@10",
     "judged_recall_at_10": "judged recall@10",
     "judged_ndcg_at_10": "judged nDCG@10",
+    "judged_precision_at_10": "judged precision@10",
 }
 
 
@@ -45,8 +47,10 @@ class Observations(NamedTuple):
     query_roc_auc: np.ndarray  # (q,)
     recall_at_10: np.ndarray  # (q,) unjudged products count as wrong
     ndcg_at_10: np.ndarray  # (q,)
+    precision_at_10: np.ndarray  # (q,) KNN precision; unjudged products count as wrong
     judged_recall_at_10: np.ndarray  # (q,) the ranking of the judged products alone
     judged_ndcg_at_10: np.ndarray  # (q,)
+    judged_precision_at_10: np.ndarray  # (q,) over the judged products there are, where they are fewer than ten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ class SliceResult:
     family: str
     label: str
     pairs: int
-    judged_queries: int  # what recall and nDCG are means over; ROC AUC and KNN recall count pairs
+    judged_queries: int  # what precision, recall and nDCG are means over; ROC AUC and KNN recall count pairs
     metrics: Mapping[str, float | None]
 
 
@@ -69,15 +73,18 @@ class SystemResult:
     slices: list[SliceResult]
 
 
-def observe(task: EvaluationTask, system: System, *, batch: int, seed: int = 0) -> Observations:
-    """Ask the system everything once. `batch` is that of batch recall: the paper trains and measures with 768."""
-    nearest = system.nearest(np.arange(len(task.queries)), k=K)  # (q, K)
+def observe(task: EvaluationTask, system: System, *, batch: int, seed: int = 0, retrieve: bool = True) -> Observations:
+    """Ask the system everything once. `batch` is that of batch recall: the paper trains and measures with 768.
+
+    Without `retrieve` no product is searched for, and whatever needs the nearest ten is not measurable.
+    """
+    nearest = system.nearest(np.arange(len(task.queries)), k=K) if retrieve else None  # (q, K)
     scores = system.scores(task.judged[:, 0], task.judged[:, 1])
     hits_1, hits_10 = _batch_hits(task, system, batch=batch, seed=seed)
     return Observations(
         hits_1,
         hits_10,
-        (nearest[task.pairs[:, 0]] == task.pairs[:, 1:]).any(axis=1).astype(float),
+        _knn_hits(task, nearest),
         scores,
         roc_auc_by_query(task.ratings >= RELEVANT, scores, task.judged[:, 0], queries=len(task.queries)),
         *_rated_search(task, nearest, scores),
@@ -116,8 +123,10 @@ def statistics(task: EvaluationTask, observed: Observations, part: Slice) -> dic
     per_query = (
         observed.recall_at_10,
         observed.ndcg_at_10,
+        observed.precision_at_10,
         observed.judged_recall_at_10,
         observed.judged_ndcg_at_10,
+        observed.judged_precision_at_10,
     )
     batch_1, batch_10, knn = (_over_pairs(hits, part.pairs, query, queries=len(task.queries)) for hits in pairs)
     return dict(
@@ -167,20 +176,37 @@ def _keys(task: EvaluationTask, queries: np.ndarray, products: np.ndarray) -> np
     return keys
 
 
-def _rated_search(task: EvaluationTask, nearest: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(q,) each: recall@10, nDCG@10, and both over the judged products alone."""
-    values = np.full((4, len(task.queries)), np.nan)
+def _knn_hits(task: EvaluationTask, nearest: np.ndarray | None) -> np.ndarray:
+    """(p,) float: the logged product is among the nearest ten."""
+    if nearest is None:
+        return np.full(len(task.pairs), np.nan)
+    hits: np.ndarray = (nearest[task.pairs[:, 0]] == task.pairs[:, 1:]).any(axis=1).astype(float)
+    return hits
+
+
+def _rated_search(task: EvaluationTask, nearest: np.ndarray | None, scores: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(q,) each: recall@10, nDCG@10, precision@10, and the three over the judged products alone."""
+    values = np.full((6, len(task.queries)), np.nan)
     for query, products, ratings, own_scores in _judged_queries(task, scores):
+        if nearest is not None:
+            values[:3, query] = _rated_list(nearest[query], products, ratings, places=K)
         by_score = products[np.lexsort((products, -own_scores))]
-        rating_of = dict(zip(products.tolist(), ratings.tolist(), strict=True))
-        relevant = products[ratings >= RELEVANT]
-        for row, ranked in ((0, nearest[query]), (2, by_score)):
-            gains = np.array([rating_of.get(product, 0) for product in ranked.tolist()])
-            if len(relevant):
-                values[row, query] = recall_at_k(ranked, relevant, k=K)
-            if ratings.any():
-                values[row + 1, query] = ndcg_at_k(gains, ratings, k=K)
+        values[3:, query] = _rated_list(by_score, products, ratings, places=min(K, len(products)))
     return tuple(values)
+
+
+def _rated_list(
+    ranked: np.ndarray, products: np.ndarray, ratings: np.ndarray, *, places: int
+) -> tuple[float, float, float]:
+    """A ranking's recall@10, nDCG@10, and precision over its first `places`; NaN where nothing could be found."""
+    rating_of = dict(zip(products.tolist(), ratings.tolist(), strict=True))
+    gains = np.array([rating_of.get(product, 0) for product in ranked.tolist()])
+    relevant = products[ratings >= RELEVANT]
+    return (
+        recall_at_k(ranked, relevant, k=K) if len(relevant) else np.nan,
+        ndcg_at_k(gains, ratings, k=K) if ratings.any() else np.nan,
+        precision_at_k(ranked, relevant, k=places),
+    )
 
 
 def _judged_queries(

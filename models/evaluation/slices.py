@@ -1,4 +1,4 @@
-"""Parts of a task: by language of the query, by its length, by how common it is, and across languages."""
+"""Parts of a task: by language and country of the query, its length, how common it is, and across languages."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ STRATA = ("head", "torso", "tail")
 class Slice(NamedTuple):
     """Which of a task's queries, test pairs and ratings belong to a part of it."""
 
-    family: str  # all, language, length, stratum, lingual
+    family: str  # all, language, country, length, stratum, lingual
     label: str
     queries: np.ndarray  # (q,) bool
     pairs: np.ndarray  # (p,) bool
@@ -30,16 +30,23 @@ def whole(task: EvaluationTask) -> Slice:
 def slices(task: EvaluationTask) -> list[Slice]:
     """Every part that holds something."""
     texts = task.queries["query"].str.len_chars().to_numpy()
-    languages, strata = task.query_languages, np.array(task.queries["stratum"].to_list(), dtype=object)
-    known = sorted({language for language in languages if language is not None})
+    strata = np.array(task.queries["stratum"].to_list(), dtype=object)
+    countries = np.array(task.queries["country"].to_list(), dtype=object)
     parts = [
-        *(_of_queries(task, "language", language, languages == language) for language in known),
+        *_by_value(task, "language", task.query_languages),
+        *_by_value(task, "country", countries),
         *(_of_queries(task, "length", label, (low <= texts) & (texts < high)) for label, low, high in LENGTHS),
         *(_of_queries(task, "stratum", stratum, strata == stratum) for stratum in STRATA),
         _lingual(task, "same-language", same=True),
         _lingual(task, "cross-lingual", same=False),
     ]
     return [part for part in parts if part.pairs.any() or part.judged.any()]
+
+
+def _by_value(task: EvaluationTask, family: str, values: np.ndarray) -> list[Slice]:
+    """One part per value of the queries' (q,) values; None is no value."""
+    known = sorted({value for value in values if value is not None})
+    return [_of_queries(task, family, value, values == value) for value in known]
 
 
 def _of_queries(task: EvaluationTask, family: str, label: str, queries: np.ndarray) -> Slice:

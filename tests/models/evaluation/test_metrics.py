@@ -9,6 +9,7 @@ from models.evaluation.metrics import (
     batch_hits_at_k,
     batch_recall_at_k,
     ndcg_at_k,
+    precision_at_k,
     recall_at_k,
     roc_auc,
     roc_auc_by_query,
@@ -52,6 +53,15 @@ def test_roc_auc_by_query_compares_within_a_query_only() -> None:
     values = roc_auc_by_query(relevant, scores, np.array([0, 0, 1, 1, 2]), queries=4)
 
     np.testing.assert_equal(values, [1.0, 0.0, np.nan, np.nan])
+
+
+def test_precision_counts_the_share_of_places_well_used() -> None:
+    """One of the first two is relevant; of four places one is relevant, two are wrong and one stayed empty."""
+    ranked = np.array([4, 1, 2, -1])
+
+    assert 0.5 == precision_at_k(ranked, np.array([1, 9]), k=2)
+    assert 0.25 == precision_at_k(ranked, np.array([1, 9]), k=4)
+    assert 0.0 == precision_at_k(ranked, np.array([], dtype=np.int64), k=4)
 
 
 def test_recall_counts_the_share_of_relevant_products() -> None:

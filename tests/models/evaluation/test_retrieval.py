@@ -104,6 +104,27 @@ def test_figures_can_be_checked_by_hand() -> None:
     assert (robe + dress) / 2 == pytest.approx(found["ndcg_at_10"])
     # Without the unjudged, robe ranks a c, and red dress a d b.
     assert (1 / math.log2(3) + dress) / 2 == pytest.approx(found["judged_ndcg_at_10"])
+    # One relevant product each: in ten places, and in the two and three that judged products fill.
+    assert 1 / 10 == pytest.approx(found["precision_at_10"])
+    assert (1 / 2 + 1 / 3) / 2 == pytest.approx(found["judged_precision_at_10"])
+
+
+def test_nothing_is_retrieved_where_only_pairs_are_asked_about() -> None:
+    """A system that cannot search still has its pairs measured; what needs a search is not measurable."""
+
+    class PairsOnly(TableSystem):
+        def nearest(self, queries: np.ndarray, *, k: int) -> np.ndarray:
+            raise AssertionError(f"asked for the nearest {k} of {len(queries)} queries")
+
+    task, table = task_of(), [[0.8, 0.1, 0.7, 0.9], [0.9, 0.3, 0.1, 0.4]]
+
+    searched = observe(task, TableSystem("table", table), batch=3)
+    measured = observe(task, PairsOnly("table", table), batch=3, retrieve=False)
+
+    for name in ("knn_hits_at_10", "recall_at_10", "ndcg_at_10", "precision_at_10"):
+        assert np.isnan(getattr(measured, name)).all(), name
+    for name in ("batch_hits_at_1", "scores", "query_roc_auc", "judged_ndcg_at_10", "judged_precision_at_10"):
+        np.testing.assert_array_equal(getattr(searched, name), getattr(measured, name))
 
 
 def test_another_wanted_document_of_the_batch_is_no_mistake() -> None:
@@ -130,12 +151,13 @@ def test_unjudged_products_push_relevant_ones_out() -> None:
 
 
 def test_slices_hold_the_right_parts() -> None:
-    """By language, length, stratum and across languages; empty ones are not listed."""
+    """By language, country, length, stratum and across languages; empty ones are not listed."""
     parts = {(part.family, part.label): part for part in slices(task_of())}
 
     assert {
         ("language", "en"),
         ("language", "fr"),
+        ("country", "US"),
         ("length", "1-4"),
         ("length", "5-9"),
         ("stratum", "tail"),
@@ -143,6 +165,8 @@ def test_slices_hold_the_right_parts() -> None:
         ("lingual", "cross-lingual"),
     } == parts.keys()
     assert [True, False, True] == parts["language", "en"].pairs.tolist()
+    assert [False, True] == parts["country", "US"].queries.tolist()
+    assert [True, True, True, False, False] == parts["country", "US"].judged.tolist()
     assert [True, False] == parts["length", "1-4"].queries.tolist()
     assert [True, True, False, False, False] == parts["lingual", "same-language"].judged.tolist()
     assert [False, False, False, True, True] == parts["lingual", "cross-lingual"].judged.tolist()
