@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from index.catalogue import Catalogue
     from index.operating_points import OperatingPoints
     from models.config import RunConfig
+    from models.data.intake import ImportReport
     from models.data.schema import Dataset
     from models.evaluation.ablation import Study
     from models.runtime import Release
@@ -40,9 +41,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(help="Make or import a dataset.", no_args_is_help=True)
+import_app = typer.Typer(
+    help="Import products, events and ratings of a source; bad rows are left out, counted and listed.",
+    no_args_is_help=True,
+)
 bench_app = typer.Typer(
     help="Measure, beside a baseline in the same run: JSON, Markdown and a plot.", no_args_is_help=True
 )
+data_app.add_typer(import_app, name="import")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 
@@ -54,9 +60,15 @@ console = Console(
 errors = Console(stderr=True)
 
 
-class Source(StrEnum):
-    chorus = "chorus"
-    table = "table"
+class Locale(StrEnum):
+    us = "us"
+    es = "es"
+    jp = "jp"
+
+
+class Split(StrEnum):
+    train = "train"
+    test = "test"
 
 
 class Engine(StrEnum):
@@ -101,6 +113,7 @@ ReleaseOption = Annotated[Path, in_home("--release", "releases/sample", "Release
 CatalogueOption = Annotated[Path, in_home("--catalogue", "catalogue", "Catalogue directory, as `build` made it.")]
 DatasetOut = Annotated[Path, in_home("--out", "datasets/sample", "Where to write the dataset.")]
 RunOut = Annotated[Path, in_home("--out", "runs/sample", "Where to write the run.")]
+ImportOut = Annotated[Path, typer.Option("--out", help="Where to write the dataset.", show_default=False)]
 ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write the release.")]
 EncoderOption = Annotated[
     Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
@@ -138,23 +151,81 @@ def data_sample(
     finish(f"dataset {out}", manifest, json_file)
 
 
-@data_app.command("import")
-def data_import(
-    source: Annotated[Source, typer.Argument(help="The layout of SRC.")],
-    src: Annotated[Path, typer.Argument(help="A folder (chorus) or a CSV, JSON lines or Parquet file (table).")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write the dataset.")],
-    column_map: Annotated[Path | None, typer.Option("--map", help="TOML column map, for `table`.")] = None,
+@import_app.command("esci")
+def import_esci_command(
+    src: Annotated[Path, typer.Argument(help="Folder of shopping_queries_dataset_{products,examples}.parquet.")],
+    out: ImportOut,
+    locale: Annotated[Locale | None, typer.Option(help="One marketplace only.", show_default="all three")] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="The published small version, and only the products it rates.")
+    ] = False,
+    split: Annotated[
+        Split | None, typer.Option(help="The ratings of one split only; products stay.", show_default="both")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Import products, events and ratings; bad rows are counted and listed."""
-    from models.data.importers import import_chorus, import_table
+    """Amazon's Shopping Queries Dataset: products and ratings in English, Spanish and Japanese.
+
+    A product's id is LOCALE:ID. Exact is rated 3, substitute 1 (a near miss), complement and irrelevant 0.
+    """
+    from models.data.importers import import_esci
 
     with progress_bar("rows") as progress:
-        if source is Source.chorus:
-            report = import_chorus(src, out, progress=progress)
-        else:
-            report = import_table(src, out, column_map=column_map, progress=progress)
-    finish(f"dataset {out}", report, json_file)
+        report = import_esci(src, out, locale=locale, small=small, split=split, progress=progress)
+    finish_import(report, out, json_file)
+
+
+@import_app.command("wands")
+def import_wands_command(
+    src: Annotated[Path, typer.Argument(help="Folder of product.csv, query.csv and label.csv.")],
+    out: ImportOut,
+    json_file: JsonOption = None,
+) -> None:
+    """Wayfair's WANDS: 42,994 pieces of furniture and 233,448 ratings, in English.
+
+    Exact is rated 3, Partial 1 (a near miss), Irrelevant 0.
+    """
+    from models.data.importers import import_wands
+
+    with progress_bar("rows") as progress:
+        report = import_wands(src, out, progress=progress)
+    finish_import(report, out, json_file)
+
+
+@import_app.command("chorus")
+def import_chorus_command(
+    src: Annotated[Path, typer.Argument(help="Folder of products.jsonl(.gz) and judgements*.csv.")],
+    out: ImportOut,
+    json_file: JsonOption = None,
+) -> None:
+    """The Chorus electronics catalogue with its ratings."""
+    from models.data.importers import import_chorus
+
+    with progress_bar("rows") as progress:
+        report = import_chorus(src, out, progress=progress)
+    finish_import(report, out, json_file)
+
+
+@import_app.command("table")
+def import_table_command(
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, JSON lines or Parquet file of products, or a folder of products.*, events.* and so on."
+        ),
+    ],
+    out: ImportOut,
+    column_map: Annotated[
+        Path | None, typer.Option("--map", help="TOML column map: which of their columns is which of ours.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Any table. docs/data.md explains column maps; docs/maps has some."""
+    from models.data.importers import import_table
+
+    with progress_bar("rows") as progress:
+        report = import_table(src, out, column_map=column_map, progress=progress)
+    finish_import(report, out, json_file)
 
 
 @data_app.command("images")
@@ -717,6 +788,19 @@ def finish(made: str, result: object, json_file: Path | None) -> None:
     """Say what was made, and write the result for machines when asked to."""
     console.print(f"[green]done[/green] {made}", highlight=False, soft_wrap=True)
     write_json(result, json_file)
+
+
+def finish_import(report: "ImportReport", out: Path, json_file: Path | None) -> None:
+    """Say what was taken in and what was left out."""
+    for bad in report.bad_rows:
+        console.print(
+            f"left out: {bad.file} row {bad.row}: {bad.reason}", highlight=False, markup=False, soft_wrap=True
+        )
+    counts = ", ".join(f"{count:,} {table}" for table, count in report.manifest.counts.items())
+    console.print(
+        f"{counts}; {report.bad_count:,} bad rows left out, {report.passed_over:,} passed over", highlight=False
+    )
+    finish(f"dataset {out}", report, json_file)
 
 
 def finish_bench(result: "BenchResult", out: Path, json_file: Path | None) -> None:

@@ -5,7 +5,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,12 +28,21 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Every row of the file. Raises DataError where there is no such file or it is not what its name says."""
+def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[Row]:
+    """Every row of the file; `delimiter` where a CSV file has another than its name says.
+
+    Raises DataError where there is no such file or it is not what its name says.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
+        ".csv": partial(_csv, delimiter=delimiter or ","),
+        ".tsv": partial(_csv, delimiter=delimiter or "\t"),
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".parquet": _parquet,
+    }
     if kind not in readers or (kind == ".parquet" and path.suffix == ".gz"):
         raise DataError(f"{path}: expected a name that ends in one of {', '.join(KNOWN)}; found {path.name!r}")
     try:
@@ -49,8 +59,7 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
+def _csv(path: Path, *, delimiter: str) -> Iterator[Row]:
     with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, delimiter=delimiter, strict=True)
         for number, values in enumerate(reader, start=1):

@@ -13,7 +13,7 @@ from models.data.schema import Dataset
 
 DATA = os.environ.get("Q2S_TEST_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="Q2S_TEST_DATA does not name the real data")
-MAP = Path(__file__).parents[3] / "docs/examples/livostyle.toml"
+MAP = Path(__file__).parents[3] / "docs/maps/livostyle.toml"
 
 
 def test_neighbours_share_their_category_four_times_as_often_as_chance(tmp_path: Path) -> None:
