@@ -63,6 +63,8 @@ class Training:
         if config.blending:
             for tower in (self.towers.query, self.towers.document):
                 tower.groups = channel_groups(config.blending.groups, tower)
+            losses = 1 + len(self.towers.query.groups) + len(self.towers.document.groups)
+            self.objective.weights = [1 / losses] * losses  # training estimates them, which takes no part in a step
         self.learned = nn.ModuleList([self.towers, self.objective])
         self._optimizer = build_optimizer(self.towers, self.objective, config.train)
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import train_step
-from benchmarks.random_pairs import DESCRIPTION, TITLE
+from benchmarks.random_pairs import DESCRIPTION, TITLE, batches_by_length
+from benchmarks.train_process import Training
+from models.config import changed, load_config
 from models.errors import ConfigError
 
 
@@ -18,6 +20,18 @@ def test_a_chunked_batch_takes_less_memory() -> None:
         assert 256 == pytest.approx(row["pairs_per_s"] * row["s_per_step"])
         assert 22 == pytest.approx(row["parameters_millions"], abs=1)  # 3 x 50,000 x 128, 2 x 8,000 x 128, the rest
     assert chunked["peak_rss_gb"] < whole["peak_rss_gb"]
+
+
+def test_every_part_of_a_training_takes_part() -> None:
+    """With blending and the class head: a step moves the class head and the gates."""
+    parts = {"blending": {}, "classification": {"labels": 50}, "train": {"batch": 8, "chunk": 4, "threads": 1}}
+    training = Training(changed(load_config(preset="ablation"), parts, source="a test"))
+    (batch, *_) = batches_by_length(training.documents, batch=8)
+    before = {name: parameter.clone() for name, parameter in training.learned.named_parameters()}
+    training.step(batch)
+    moved = {name for name, parameter in training.learned.named_parameters() if not before[name].equal(parameter)}
+
+    assert {"0.query.fusion.gate.weight", "0.document.fusion.gate.weight", "1.class_head._linear.weight"} <= moved
 
 
 def test_impossible_sizes_are_refused_before_a_step() -> None:
