@@ -10,9 +10,11 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 QUERIES_PER_PRODUCT = 5
@@ -84,6 +86,23 @@ def weak_pairs(products: pl.DataFrame, *, seed: int) -> pl.DataFrame:
             weak=pl.lit(value=True),
         )
     )
+
+
+def carriers(queries: Iterable[str], products: pl.DataFrame) -> Iterator[np.ndarray]:
+    """For each query the rows (int64, rising) of the products whose title, brand or category has all of its words.
+
+    A weak query was made of one product, but it wants them all; as negatives they would teach that a laptop is no
+    "laptop".
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row, fields in enumerate(products.select("title", "brand", "category").iter_rows()):
+        for word in {word for field in fields for word in _WORD.findall(str(field or "").lower())}:
+            rows_of.setdefault(word, []).append(row)
+    posted = {word: np.array(rows, dtype=np.int64) for word, rows in rows_of.items()}
+    nowhere = np.array([], dtype=np.int64)
+    for query in queries:
+        postings = sorted((posted.get(word, nowhere) for word in set(_WORD.findall(query.lower()))), key=len)
+        yield reduce(partial(np.intersect1d, assume_unique=True), postings) if postings else nowhere
 
 
 def _qualifiers(rows: list[dict[str, object]]) -> frozenset[str]:

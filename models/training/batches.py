@@ -177,13 +177,15 @@ class PairBatches:
         documents: ProductRows,
         batch: int,
         seed: int,
+        further_positives: np.ndarray | None = None,  # (f, 2) pairs that are no negatives either
     ) -> None:
         self.pairs = pairs
         self.queries = queries
         self.documents = documents
         self.size = min(batch, len(pairs))
         self._seed = seed
-        self._known = np.unique(self._key(pairs[:, 0], pairs[:, 1]))
+        known = pairs if further_positives is None else np.concatenate([pairs, further_positives])
+        self._known = np.unique(self._key(known[:, 0], known[:, 1]))
 
     def __len__(self) -> int:
         """Batches per epoch; the pairs left over wait for another epoch's order."""

@@ -10,11 +10,12 @@ import torch
 from models.config import RunConfig
 from models.data.conversations import PairSplit, head_queries, training_pairs
 from models.data.schema import Dataset
+from models.data.weak import carriers
 from models.errors import ConfigError, DataError, RunError
 from models.features import Featurizer, normalise
 from models.pretrained import load_pretrained_encoders
 from models.towers import TwoTowers, build_towers, channel_groups
-from models.training.batches import DocumentTable, PairBatches, QueryTable, number_pairs
+from models.training.batches import DocumentTable, NumberedPairs, PairBatches, QueryTable, number_pairs
 from models.training.measures import Measures
 from models.training.objective import ClassHead, Objective, class_labels
 from models.training.prepare import prepare_featurizer
@@ -125,8 +126,16 @@ def _trainer(
     objective = Objective(config.train.loss, class_head=class_head)
     for module in (towers, objective):
         ranks.broadcast(module.to(device))
+    further = _carried(dataset, numbered) if split.train["weak"].any() else None
     batches, held_out = (
-        PairBatches(part, queries=queries, documents=documents, batch=config.train.batch, seed=config.seed)
+        PairBatches(
+            part,
+            queries=queries,
+            documents=documents,
+            batch=config.train.batch,
+            seed=config.seed,
+            further_positives=further,
+        )
         for part in (pairs[: len(split.train)], pairs[len(split.train) :])
     )
     examples = validation_examples(dataset.judgements(), split.validation, documents=documents, seed=config.seed)
@@ -144,6 +153,16 @@ def _trainer(
         ranks=ranks,
         report=report or (lambda _done, _most, _evaluation: None),
     )
+
+
+def _carried(dataset: Dataset, numbered: NumberedPairs) -> np.ndarray:
+    """(f, 2) query and document rows: each weak query with every product that carries its words."""
+    products = dataset.products(["title", "brand", "category"])
+    found = [
+        np.stack([np.full(len(rows), query), rows], axis=1)
+        for query, rows in enumerate(carriers(numbered.queries["query"], products))
+    ]
+    return np.concatenate(found)
 
 
 def _towers(config: RunConfig, featurizer: Featurizer) -> TwoTowers:

@@ -55,12 +55,16 @@ def test_a_batch_marks_every_known_positive(dataset: Dataset) -> None:
     featurizer = small_featurizer()
     queries = QueryTable(pl.DataFrame({"query": ["red dress", "lamp"], "country": ["US", None]}), featurizer)
     pairs = np.array([[0, 0], [0, 1], [1, 2]])
-    batches = PairBatches(pairs, queries=queries, documents=DocumentTable(dataset, featurizer), batch=3, seed=0)
-
+    documents = DocumentTable(dataset, featurizer)
+    batches, further = (
+        PairBatches(pairs, queries=queries, documents=documents, batch=3, seed=0, further_positives=more)
+        for more in (None, np.array([[1, 0]]))
+    )
     known = next(batches.epoch(0)).known_positives
 
     assert 5 == known.sum()
     assert known.diagonal().all()
+    assert 6 == next(further.epoch(0)).known_positives.sum()  # query 1 wants 0 as well, though no pair says so
 
 
 def test_an_epoch_has_every_pair_once_and_its_own_order(dataset: Dataset) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from models.data.conversations import golden_queries, training_pairs
 from models.data.schema import PRODUCTS, Dataset, DatasetWriter
-from models.data.weak import QUERIES_PER_PRODUCT, weak_pairs
+from models.data.weak import QUERIES_PER_PRODUCT, carriers, weak_pairs
 from models.errors import DataError
 
 COLOURS = ("Black", "Red")
@@ -79,6 +79,20 @@ def test_model_numbers_are_rare(pairs: pl.DataFrame) -> None:
     share = pairs["query"].str.contains(r"^xk\d+").mean()
 
     assert 0 < share < 0.1
+
+
+def test_a_weak_query_wants_every_product_that_carries_its_words() -> None:
+    """In title, brand or category, in any order and case; no words, no products."""
+    products = pl.DataFrame(
+        {
+            "title": ["HP Laptop 15", "Laptop sleeve", "Mouse", "Pavilion 14"],
+            "brand": ["HP", None, "Dell", "HP"],
+            "category": ["Computers", "Bags", None, "Laptop"],
+        }
+    )
+    found = carriers(["hp laptop", "laptop", "dell mouse", "lamp", "!"], products)
+
+    assert [[0, 3], [0, 1, 3], [2], [], []] == [rows.tolist() for rows in found]
 
 
 def test_equal_seed_equal_pairs(catalogue: Dataset, pairs: pl.DataFrame) -> None:
