@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "query_encoder": _QUERY_ENCODER,
             "document_encoder": {"layers": 6, "dim": 768, "heads": 12, "ffn": 3072},
         },
-        "train": {"loss": {"type": "softmax"}, "batch": 768, "epochs": 100, "chunk": 64},
+        "train": {"loss": {"type": "softmax"}, "batch": 768, "epochs": 100, "chunk": 32},
         "curriculum": {"epochs": 100},
         "classification": {},
         "blending": {},
