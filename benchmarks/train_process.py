@@ -3,10 +3,10 @@
 Its argument is `Asked` as JSON. It prints a line per step and, last, `Measured` as JSON.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -113,6 +113,12 @@ def timed_steps(training: Training, *, steps: int) -> Iterator[float]:
         yield time.perf_counter() - started
 
 
+def peak_rss_bytes() -> int:
+    """This program's own peak; getrusage would count that of the process that started it, too."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024  # "VmHWM:   1234 kB"
+
+
 def main(asked: Asked) -> None:
     training = Training(asked.config)
     seconds = []
@@ -125,7 +131,7 @@ def main(asked: Asked) -> None:
         parameters=sum(parameter.numel() for parameter in training.learned.parameters()),
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(training.device) if on_gpu else "cpu",
-        peak_rss_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        peak_rss_gb=peak_rss_bytes() / 1e9,
         peak_gpu_gb=torch.cuda.max_memory_allocated(training.device) / 1e9 if on_gpu else None,
     )
     print(msgspec.json.encode(measured).decode())
