@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "decay_epochs": 3,
             "evaluations_per_epoch": 4,
             "patience": 2,
-            "least_gain": 0.002,
+            "least_gain": 0.004,
         },
         "curriculum": {"epochs": 1, "patience": 2},
     },
