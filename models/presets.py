@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "patience": 2,
             "least_gain": 0.004,
         },
-        "curriculum": {"epochs": 1, "patience": 2},
+        "curriculum": {"epochs": 1, "patience": 1},
     },
     "ablation": {  # a minute on two cores: `ablate` trains dozens
         "features": {
