@@ -111,6 +111,9 @@ class RunConfig(Section, frozen=True, kw_only=True):
         path.write_text(tomli_w.dumps(_without_none(msgspec.to_builtins(self))))
 
 
+OPTIONAL_TABLES = tuple(field.name for field in msgspec.structs.fields(RunConfig) if field.default is None)
+
+
 def load_config(
     *, preset: str = "tiny", path: Path | None = None, seed: int | None = None, encoder: Path | None = None
 ) -> RunConfig:
@@ -159,8 +162,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _convert(values: dict[str, Any], *, source: str) -> RunConfig:
+    off = {name: None for name in OPTIONAL_TABLES if values.get(name) is False}
     try:
-        config = msgspec.convert({key: value for key, value in values.items() if value is not False}, RunConfig)
+        config = msgspec.convert(values | off, RunConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{source}: {exc}{_remedy(values)}") from exc
     config.check()
@@ -241,7 +245,8 @@ def _remedy(values: dict[str, Any]) -> str:
     known = {loss.__struct_config__.tag: loss.__struct_fields__ for loss in get_args(LossConfig)}
     said = []
     for stage in ("train", "curriculum"):
-        table = values.get(stage, {}).get("loss")
+        settings = values.get(stage)
+        table = settings.get("loss") if isinstance(settings, dict) else None
         if isinstance(table, dict):
             name = table.get("type")
             fields = (

@@ -54,6 +54,9 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
         ("[train.loss]\ntype = 'adaptive_margin'\nalpha = 0.0\ntrainable = true", "alpha=0.0 must be above 0, since"),
         ("[curriculum.loss]\ntype = 'margin'\nmargin = -0.1", "curriculum.loss.margin=-0.1"),
         ("[curriculum]\nepochs = 0", "curriculum.epochs=0"),
+        ("curiculum = false", "unknown field `curiculum`"),  # only a table that there is can be off
+        ("train = false", "got `bool` - at `\\$.train`"),
+        ("seed = false", "got `bool` - at `\\$.seed`"),
         ("curriculum = false\n[mining]", "mining.stage=2 needs a \\[curriculum"),
         ("[mining]\nfirst_rank = 500\nlast_rank = 101", "must rise from 1"),
         ("[classification]\nlabels = 1", "classification.labels=1"),
