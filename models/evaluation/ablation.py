@@ -16,9 +16,10 @@ from rich.table import Table
 from models.config import RunConfig, changed
 from models.data.schema import Dataset
 from models.errors import ConfigError, RunError
-from models.evaluation.held_out import held_out_task, run_systems
+from models.evaluation.held_out import held_out_task, vector_system
 from models.evaluation.retrieval import METRICS, observe, statistics
 from models.evaluation.slices import whole
+from models.training.batches import DocumentTable
 from models.training.run import Run, run_identity
 from models.training.train import train_once
 from models.training.trainer import Reporter
@@ -273,7 +274,7 @@ def measured(dataset: Dataset, path: Path, config: RunConfig, *, report: Reporte
 
 def _figures(run: Run, dataset: Dataset) -> dict[str, float]:
     task = held_out_task(run, dataset)
-    (system,) = run_systems({"": run}, task, dataset)
+    system = vector_system(run.path.name, run, task, DocumentTable(dataset, run.featurizer))
     observed = observe(task, system, batch=run.config.train.batch)
     once = np.ones(len(task.queries))
     found = {name: statistic(once) for name, statistic in statistics(task, observed, whole(task)).items()}

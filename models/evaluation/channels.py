@@ -18,9 +18,9 @@ from models.evaluation.bootstrap import Estimate, Statistic, difference, estimat
 from models.evaluation.plots import Attention, ChannelImportance
 from models.evaluation.task import EvaluationTask
 from models.fusion import AttentionFusion
-from models.towers import Tower, as_tensors
+from models.towers import Tower
 from models.training.batches import Rows
-from models.training.validation import EMBED_BATCH
+from models.training.validation import tower_batches
 
 LONGEST = 24  # characters; longer queries count as so long
 ROUNDS = 200  # of resampling: sixteen intervals are asked for, and a report is to be quick
@@ -35,18 +35,14 @@ class EncodedChannels:
 
     @classmethod
     def of(cls, tower: Tower, table: Rows, rows: np.ndarray) -> Self:
-        """Encode the rows; texts of like length share a batch."""
+        """Encode the rows."""
         count = len(tower.channels)
         outputs = [
             ChannelOutput(torch.zeros(len(rows), tower.dim), torch.zeros(len(rows)).bool()) for _ in range(count)
         ]
-        order = np.argsort(table.lengths[rows], kind="stable")
-        tower.eval()
         with torch.inference_mode():
-            for start in range(0, len(rows), EMBED_BATCH):
-                at = order[start : start + EMBED_BATCH]
-                encoded = tower.encode_channels(*as_tensors(table.batch(rows[at]), tower, tower.device))
-                for output, channel in zip(outputs, encoded, strict=True):
+            for at, features in tower_batches(tower, table, rows):
+                for output, channel in zip(outputs, tower.encode_channels(*features), strict=True):
                     output.vector[at], output.present[at] = channel.vector.cpu(), channel.present.cpu()
         return cls(tower, outputs)
 

@@ -8,7 +8,7 @@ from index.lexical import LexicalIndex, LexicalProduct
 from models.config import TRIGRAM_ONLY
 from models.data.schema import Dataset
 from models.evaluation.ablation import AblationResult
-from models.evaluation.held_out import held_out_task, run_systems, vector_system
+from models.evaluation.held_out import held_out_task, vector_system
 from models.evaluation.page import write_page
 from models.evaluation.report import Evaluation, evaluate
 from models.evaluation.run_page import run_page
@@ -48,8 +48,10 @@ def evaluate_run(
     """
     task = held_out_task(run, dataset)
     variant = trigram_variant(run, dataset, report=report)
+    documents = DocumentTable(dataset, run.featurizer)  # the variant shares the featuriser
     systems: list[System] = [
-        *run_systems({"full model": run, "trigram only": variant}, task, dataset),
+        vector_system("full model", run, task, documents),
+        vector_system("trigram only", variant, task, documents),
         LexicalSystem("BM25", lexical=_lexical(dataset), texts=task.queries["query"].to_list()),
     ]
     batch, conditions = run.config.train.batch, _conditions(run, dataset, commit=commit)
@@ -59,6 +61,7 @@ def evaluate_run(
         run,
         dataset,
         task=task,
+        documents=documents,
         system=systems[0],
         ranker=systems[-1],
         evaluation=evaluation,

@@ -1,12 +1,10 @@
 """What a run is asked, on days and ratings that chose nothing, and its vectors that answer."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from models.data.conversations import split_judgements, training_pairs
 from models.data.schema import Dataset
-from models.evaluation.systems import System, VectorSystem
+from models.evaluation.systems import VectorSystem
 from models.evaluation.task import EvaluationTask
 from models.training.batches import DocumentTable, QueryTable
 from models.training.run import Run
@@ -21,12 +19,6 @@ def held_out_task(run: Run, dataset: Dataset) -> EvaluationTask:
         _, judgements = split_judgements(judgements)
     products = dataset.products(["product_id", "language"])
     return EvaluationTask.build(products=products, pairs=pairs.test, judgements=judgements)
-
-
-def run_systems(runs: Mapping[str, Run], task: EvaluationTask, dataset: Dataset) -> list[System]:
-    """Exact search in each run's own vectors, by name; the runs share a featuriser."""
-    documents = DocumentTable(dataset, next(iter(runs.values())).featurizer)
-    return [vector_system(name, run, task, documents) for name, run in runs.items()]
 
 
 def vector_system(name: str, run: Run, task: EvaluationTask, documents: DocumentTable) -> VectorSystem:

@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 
 from models.evaluation.bootstrap import CONFIDENCE, ROUNDS, Estimate
-from models.evaluation.retrieval import METRICS, SystemResult, compare, observe, result
+from models.evaluation.retrieval import METRICS, Observations, SystemResult, compare, observe, result
 from models.evaluation.systems import System
 from models.evaluation.task import EvaluationTask
 
@@ -34,6 +34,7 @@ class Evaluation:
     gains: list[Gain]
     counts: Mapping[str, int]
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    observed: Sequence[Observations] = ()  # what each system did; not written
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; an estimate becomes {value, low, high}."""
@@ -127,6 +128,7 @@ def evaluate(
             "ratings": len(task.ratings),
             "left_out": task.left_out,
         },
+        observed=observed,
         conditions={**(conditions or {}), "batch": min(batch, len(task.pairs)), "rounds": rounds, "seed": seed},
     )
 

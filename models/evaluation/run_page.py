@@ -12,7 +12,7 @@ from models.evaluation.page import Page
 from models.evaluation.plots import AblationRow, Sensitivity, Spread
 from models.evaluation.radius import radius_study, reading
 from models.evaluation.report import Evaluation
-from models.evaluation.retrieval import METRICS, observe
+from models.evaluation.retrieval import METRICS
 from models.evaluation.systems import System
 from models.evaluation.task import EvaluationTask
 from models.evaluation.worst import worst_queries
@@ -28,6 +28,7 @@ def run_page(
     dataset: Dataset,
     *,
     task: EvaluationTask,
+    documents: DocumentTable,
     system: System,
     ranker: System,
     evaluation: Evaluation,
@@ -38,9 +39,10 @@ def run_page(
     """What `report.html` shows of a run.
 
     Args:
+        documents: the dataset's, as the run reads them.
         system: the run's own, on the task.
         ranker: what may order its results again, see `radius_study`.
-        evaluation: its figures.
+        evaluation: its figures, the run's own first.
         beside: further finished runs whose curves are laid beside.
         ablation, sweep: results of `ablate` and `ablate-adaptive`, where there are any.
 
@@ -51,9 +53,9 @@ def run_page(
         run.towers.query, QueryTable(task.queries, run.featurizer), np.arange(len(task.queries))
     )
     rated = np.unique(task.judged[:, 1])
-    documents = EncodedChannels.of(run.towers.document, DocumentTable(dataset, run.featurizer), rated)
-    observed = observe(task, system, batch=run.config.train.batch)
+    rated_documents = EncodedChannels.of(run.towers.document, documents, rated)
     radius = radius_study(task, system, ranker)
+    titles = dataset.products(["title"])["title"].to_list()
     runs = {run.path.name: run.path, **(beside or {})}
     return Page(
         title=f"que2search: {run.path.name}",
@@ -61,12 +63,12 @@ def run_page(
         evaluation=evaluation,
         histories={name: record(path).position.history for name, path in runs.items()},
         attention=attention_by_length(queries, task.queries["query"].to_list()),
-        importance=channel_importance(queries, documents, task, products=rated),
+        importance=channel_importance(queries, rated_documents, task, products=rated),
         ablation=_ablation_rows(ablation) if ablation else None,
         sensitivities=_sensitivities(sweep) if sweep else (),
         radius=radius,
         radius_findings=reading(radius) if radius else None,
-        worst_queries=worst_queries(task, system, observed, titles=dataset.products(["title"])["title"].to_list()),
+        worst_queries=worst_queries(task, system, evaluation.observed[0], titles=titles),
     )
 
 

@@ -1,9 +1,12 @@
 """The validation ROC AUC that early stopping watches (Que2Search 3.1 and 3.4)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from models.data.conversations import split_judgements
 from models.data.schema import RELEVANT
@@ -19,13 +22,19 @@ EMBED_BATCH = 256
 def embed_rows(tower: Tower, table: Rows, rows: np.ndarray) -> np.ndarray:
     """Vectors (n, d) float32 in the order of `rows`; texts of like length share a batch, so little is padding."""
     vectors = np.zeros((len(rows), tower.dim), dtype=np.float32)
+    with torch.inference_mode():
+        for at, features in tower_batches(tower, table, rows):
+            vectors[at] = tower(*features).cpu().numpy()
+    return vectors
+
+
+def tower_batches(tower: Tower, table: Rows, rows: np.ndarray) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    """The places in `rows` of a batch and its features, for a tower that learns nothing now; like lengths together."""
     order = np.argsort(table.lengths[rows], kind="stable")
     tower.eval()
-    with torch.inference_mode():
-        for start in range(0, len(rows), EMBED_BATCH):
-            at = order[start : start + EMBED_BATCH]
-            vectors[at] = tower(*as_tensors(table.batch(rows[at]), tower, tower.device)).cpu().numpy()
-    return vectors
+    for start in range(0, len(rows), EMBED_BATCH):
+        at = order[start : start + EMBED_BATCH]
+        yield at, as_tensors(table.batch(rows[at]), tower, tower.device)
 
 
 class Validation:
