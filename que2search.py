@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -118,10 +118,17 @@ ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write
 EncoderOption = Annotated[
     Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
 ]
+TeacherOption = Annotated[
+    Path | None,
+    typer.Option(help="Pretrained text encoder that teaches both towers its similarities: a directory like that."),
+]
 AblationOut = Annotated[Path, in_home("--out", "ablation", "Folder for the runs and the tables.")]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ...")]
 RowsOption = Annotated[
     list[str] | None, typer.Option("--row", help="Only this row and what it is compared with; may be repeated.")
+]
+JobsOption = Annotated[
+    int, typer.Option(min=1, help="Runs at a time; they share the cores.", show_default="one for each core")
 ]
 BenchOut = Annotated[Path, in_home("--out", "bench", "Folder for the JSON, the Markdown and the plot.")]
 
@@ -266,6 +273,7 @@ def train(
     preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
     encoder: EncoderOption = None,
+    teacher: TeacherOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     json_file: JsonOption = None,
@@ -281,10 +289,13 @@ def train(
     from models.training.run import record
     from models.training.train import train as train_towers
 
-    settings = load_config(preset=preset, path=config, seed=seed, encoder=encoder)
-    learn = distil if settings.distillation else train_towers
-    with progress_bar("steps") as progress:
-        learn(Dataset.open(data), out, settings, resume=resume, report=training_reporter(progress))
+    settings = load_config(preset=preset, path=config, seed=seed, encoder=encoder, teacher=teacher)
+    with progress_bars("texts that the teacher reads", "steps") as (reading, steps):
+        report = training_reporter(steps)
+        if settings.distillation:
+            distil(Dataset.open(data), out, settings, resume=resume, report=report)
+        else:
+            train_towers(Dataset.open(data), out, settings, resume=resume, report=report, reading=reading)
     trained = record(out)
     console.print(training_summary(trained), highlight=False)
     finish(f"run {out}", trained, json_file)
@@ -336,6 +347,12 @@ def evaluate(
     teacher: Annotated[
         bool, typer.Option("--teacher", help="Instead: what a distilled run keeps of its teacher's KNN recall@10.")
     ] = False,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A pretrained text encoder, in Hugging Face layout, to measure beside it as it comes, on titles."
+        ),
+    ] = None,
     beside: Annotated[
         list[Path] | None, typer.Option(help="A further run, for its training curve in the report; may be repeated.")
     ] = None,
@@ -364,15 +381,17 @@ def evaluate(
             console.print(table)
         write_json(without.to_dict(), json_file)
         return
-    with progress_bar("steps of the trigram-only variant") as progress:
+    with progress_bars("steps of the trigram-only variant", "texts that the encoder reads") as (steps, reading):
         evaluation = evaluate_run(
             trained,
             dataset,
+            encoder=encoder,
             beside={path.name: path for path in beside or ()},
             ablation=AblationResult.load(ablation / TABLES_FOLDER),
             sweep=AblationResult.load(ablation / ADAPTIVE_FOLDER),
             commit=commit(),
-            report=training_reporter(progress),
+            report=training_reporter(steps),
+            reading=reading,
         )
     for table in evaluation.tables():
         console.print(table)
@@ -387,6 +406,7 @@ def ablate(
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
     encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
+    jobs: JobsOption = len(os.sched_getaffinity(0)),
     rows: RowsOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -395,7 +415,9 @@ def ablate(
     from models.evaluation.ablation import TABLES_3_AND_4, TABLES_FOLDER
 
     base = load_config(preset=preset, path=config, encoder=encoder)
-    run_ablation(TABLES_3_AND_4, data, out / TABLES_FOLDER, base, seeds=seeds, rows=rows, json_file=json_file)
+    run_ablation(
+        TABLES_3_AND_4, data, out / TABLES_FOLDER, base, seeds=seeds, jobs=jobs, rows=rows, json_file=json_file
+    )
 
 
 @app.command("ablate-adaptive")
@@ -406,6 +428,7 @@ def ablate_adaptive(
     config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
     encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
+    jobs: JobsOption = len(os.sched_getaffinity(0)),
     rows: RowsOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -414,7 +437,7 @@ def ablate_adaptive(
     from models.evaluation.ablation import ADAPTIVE, ADAPTIVE_FOLDER
 
     base = load_config(preset=preset, path=config, encoder=encoder)
-    run_ablation(ADAPTIVE, data, out / ADAPTIVE_FOLDER, base, seeds=seeds, rows=rows, json_file=json_file)
+    run_ablation(ADAPTIVE, data, out / ADAPTIVE_FOLDER, base, seeds=seeds, jobs=jobs, rows=rows, json_file=json_file)
 
 
 @app.command()
@@ -704,16 +727,26 @@ def release_named(release_id: str) -> Path:
 @contextmanager
 def progress_bar(unit: str) -> Iterator[ProgressCallback]:
     """A bar on a terminal; elsewhere a plain line every few seconds."""
+    with progress_bars(unit) as (progress,):
+        yield progress
+
+
+@contextmanager
+def progress_bars(*units: str) -> Iterator[tuple[ProgressCallback, ...]]:
+    """The same for work that comes in several parts; a part is shown from its first step on."""
     if console.quiet:
-        yield lambda _done, _total: None
+        yield tuple(lambda _done, _total: None for _ in units)
         return
     if not console.is_terminal:
-        yield plain_progress(unit)
+        yield tuple(plain_progress(unit) for unit in units)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(unit, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def shown(task: TaskID) -> ProgressCallback:
+            return lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+        yield tuple(shown(bar.add_task(unit, total=None, visible=False)) for unit in units)
 
 
 def plain_progress(unit: str) -> ProgressCallback:
@@ -736,6 +769,7 @@ def run_ablation(
     base: "RunConfig",
     *,
     seeds: int,
+    jobs: int,
     rows: list[str] | None,
     json_file: Path | None,
 ) -> None:
@@ -747,12 +781,19 @@ def run_ablation(
     chosen = study.only(rows) if rows else study
     with progress_bar("runs") as progress:
 
-        def about_to_run(done: int, most: int, name: str) -> None:
+        def run_is_done(done: int, most: int, name: str) -> None:
             progress(done, most)
-            console.print(f"run {done + 1} of {most}: {name}", highlight=False)
+            console.print(f"run {done} of {most}: {name}", highlight=False)
 
         result = run_study(
-            chosen, Dataset.open(data), out, base, seeds=range(seeds), commit=commit(), progress=about_to_run
+            chosen,
+            Dataset.open(data),
+            out,
+            base,
+            seeds=range(seeds),
+            jobs=jobs,
+            commit=commit(),
+            progress=run_is_done,
         )
     console.print(result.table())
     finish(f"table {result.save(out)}", result, json_file)

@@ -1,10 +1,14 @@
 """What each part of the model is worth: rows of Tables 3 and 4 of Que2Search, each trained with several seeds.
 
 A row is a configuration and the row that it is compared with. Every run is a run directory OUT/ROW/seed-N of its own:
-what is finished is taken as it is, what was killed goes on.
+what is finished is taken as it is, what was killed goes on. Small models gain little from a second core, so runs share
+the cores out among them.
 """
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -22,7 +26,6 @@ from models.evaluation.slices import whole
 from models.training.batches import DocumentTable
 from models.training.run import Run, run_identity
 from models.training.train import train_once
-from models.training.trainer import Reporter
 
 FIGURES_FILE = "figures.json"  # of one run
 ABLATION_FILE = "ablation.json"  # of the study
@@ -30,7 +33,7 @@ TABLES_FOLDER, ADAPTIVE_FOLDER = "tables", "adaptive"  # of the two studies
 HEADLINE = "roc_auc"  # what the paper's Table 4 shows
 SHOWN = ("roc_auc", "query_roc_auc", "batch_recall_at_1", "knn_recall_at_10", "recall_at_10")
 
-Progress = Callable[[int, int, str], None]  # runs done, runs in all, the run that comes next
+Progress = Callable[[int, int, str], None]  # runs done, runs in all, the run that is done
 
 
 class Row(NamedTuple):
@@ -226,6 +229,17 @@ class AblationResult(msgspec.Struct, frozen=True, kw_only=True):
         return table
 
 
+class Job(NamedTuple):
+    """One run of a study."""
+
+    row: str
+    config: RunConfig  # with its seed
+    path: Path  # the run directory
+
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.config.seed}"
+
+
 def run_study(
     study: Study,
     dataset: Dataset,
@@ -233,23 +247,27 @@ def run_study(
     base: RunConfig,
     *,
     seeds: Sequence[int],
+    jobs: int = 1,
     commit: str | None = None,
-    report: Reporter | None = None,
     progress: Progress | None = None,
 ) -> AblationResult:
-    """Train and measure every row with every seed, or take what is there already.
+    """Train and measure every row with every seed, `jobs` at a time, or take what is there already.
 
     Raises:
         ConfigError, DataError: the base configuration or the dataset cannot be used for a row.
     """
     configs = study.configurations(base)
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in configs}
-    runs = [(seed, name) for seed in seeds for name in configs]  # a seed at a time: an early stop leaves whole tables
-    for done, (seed, name) in enumerate(runs):
+    wanted = [  # a seed at a time: an early stop leaves whole tables
+        Job(name, msgspec.structs.replace(config, seed=seed), out / _folder(name) / f"seed-{seed}")
+        for seed in seeds
+        for name, config in configs.items()
+    ]
+    figures = {job: kept for job in wanted if (kept := _kept(job, dataset)) is not None}
+    lacking = [job for job in wanted if job not in figures]
+    for job, measured in _one_by_one(lacking, dataset) if jobs == 1 else _side_by_side(lacking, dataset, jobs):
+        figures[job] = measured
         if progress is not None:
-            progress(done, len(runs), f"{name}, seed {seed}")
-        config = msgspec.structs.replace(configs[name], seed=seed)
-        figures[name].append(measured(dataset, out / _folder(name) / f"seed-{seed}", config, report=report))
+            progress(len(figures), len(wanted), str(job))
     conditions = {
         "dataset": str(dataset.path),
         "preset": base.preset,
@@ -257,18 +275,49 @@ def run_study(
         "counts": dict(dataset.manifest.counts),
         "commit": commit,
     }
-    return AblationResult(title=study.title, conditions=conditions, rows=list(_results(study, figures)))
+    by_row = {name: [figures[job] for job in wanted if job.row == name] for name in configs}
+    return AblationResult(title=study.title, conditions=conditions, rows=list(_results(study, by_row)))
 
 
-def measured(dataset: Dataset, path: Path, config: RunConfig, *, report: Reporter | None = None) -> dict[str, float]:
-    """The run's figures on the test days and ratings, trained and measured unless both were before."""
-    identity, file = run_identity(config, dataset), path / FIGURES_FILE
-    if file.exists():
-        kept = msgspec.json.decode(file.read_bytes())
-        if kept["identity"] == identity:
-            return dict(kept["figures"])
-    figures = _figures(train_once(dataset, path, config, report=report), dataset)
-    _write(file, {"identity": identity, "figures": figures})
+def _one_by_one(jobs: Sequence[Job], dataset: Dataset) -> Iterator[tuple[Job, dict[str, float]]]:
+    for job in jobs:
+        yield job, _measured(job, dataset)
+
+
+def _side_by_side(jobs: Sequence[Job], dataset: Dataset, workers: int) -> Iterator[tuple[Job, dict[str, float]]]:
+    """In processes that share out this one's cores, as they get done."""
+    cores = sorted(os.sched_getaffinity(0))
+    spawn = multiprocessing.get_context("spawn")  # a forked torch can hang
+    shares = spawn.SimpleQueue()
+    for worker in range(workers):
+        shares.put(set(cores[worker::workers]) or set(cores))
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_keep_to_share, initargs=(shares,)) as pool:
+        running = {pool.submit(_measured, job, dataset): job for job in jobs}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # one failed, or nobody waits for the rest
+
+
+def _keep_to_share(shares: "multiprocessing.SimpleQueue[set[int]]") -> None:
+    """A training takes as many threads as its process has cores."""
+    os.sched_setaffinity(0, shares.get())
+
+
+def _kept(job: Job, dataset: Dataset) -> dict[str, float] | None:
+    """The run's figures, where it was measured before with this configuration and data."""
+    try:
+        kept = msgspec.json.decode((job.path / FIGURES_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return dict(kept["figures"]) if kept["identity"] == run_identity(job.config, dataset) else None
+
+
+def _measured(job: Job, dataset: Dataset) -> dict[str, float]:
+    """The run's figures on the test days and ratings; trained now, or on from its checkpoint."""
+    figures = _figures(train_once(dataset, job.path, job.config), dataset)
+    _write(job.path / FIGURES_FILE, {"identity": run_identity(job.config, dataset), "figures": figures})
     return figures
 
 
