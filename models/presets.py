@@ -7,7 +7,10 @@ three times the width for the query encoder, Adam at 7e-4 with 2e-4 for the text
 
 from typing import Any
 
-_QUERY_ENCODER: dict[str, Any] = {"layers": 2, "dim": 128, "heads": 4, "ffn": 384}
+_PAPERS_QUERY_ENCODER: dict[str, Any] = {"layers": 2, "dim": 128, "heads": 4, "ffn": 384}
+# From scratch the mean of the tokens learns at once what a [CLS] learns late: the paper's encoders are pretrained.
+_QUERY_ENCODER = _PAPERS_QUERY_ENCODER | {"pooling": "mean"}
+_SMALL_ENCODER: dict[str, Any] = {"layers": 2, "dim": 64, "heads": 2, "ffn": 192, "pooling": "mean"}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {  # minutes on two cores
@@ -37,8 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "description_tokens": 32,
         },
         "model": {
-            "query_encoder": {"layers": 2, "dim": 64, "heads": 4, "ffn": 192},
-            "document_encoder": {"layers": 2, "dim": 64, "heads": 4, "ffn": 192},
+            "query_encoder": _SMALL_ENCODER,
+            "document_encoder": _SMALL_ENCODER,
             "dim": 64,
         },
         "train": {
@@ -61,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "model": {
             "query_encoder": _QUERY_ENCODER,
-            "document_encoder": {"layers": 4, "dim": 256, "heads": 4, "ffn": 768},
+            "document_encoder": {"layers": 4, "dim": 256, "heads": 4, "ffn": 768, "pooling": "mean"},
         },
         "train": {"loss": {"type": "softmax"}, "batch": 512, "epochs": 20, "decay_epochs": 15},
         "curriculum": {"epochs": 10},
@@ -74,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "description_tokens": 128,
         },
         "model": {
-            "query_encoder": _QUERY_ENCODER,
+            "query_encoder": _PAPERS_QUERY_ENCODER,
             "document_encoder": {"layers": 6, "dim": 768, "heads": 12, "ffn": 3072},
         },
         "train": {"loss": {"type": "softmax"}, "batch": 768, "epochs": 100, "chunk": 32},

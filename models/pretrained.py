@@ -139,13 +139,21 @@ def tokenizer_of(config: ModelConfig) -> Tokenizer | None:
         ConfigError: it is missing, or the two encoders have different ones: a run has one featuriser.
     """
     named = [encoder.pretrained for encoder in (config.query_encoder, config.document_encoder) if encoder.pretrained]
-    found = [_tokenizer(Path(directory)) for directory in dict.fromkeys(named)]
+    found = [tokenizer_in(Path(directory)) for directory in dict.fromkeys(named)]
     if len({tokenizer.saved for tokenizer in found}) > 1:
         raise ConfigError(
             f"query_encoder.pretrained={named[0]!r} and document_encoder.pretrained={named[1]!r} have different "
             "tokenizers; both towers read one vocabulary"
         )
     return found[0] if found else None
+
+
+def tokenizer_in(directory: Path) -> Tokenizer:
+    """The encoder directory's own tokenizer. Raises ConfigError where it is missing."""
+    try:
+        return load_tokenizer(directory)
+    except ReleaseError as exc:
+        raise ConfigError(f"{exc}; an encoder brings its own vocabulary") from exc
 
 
 def load_pretrained_encoders(towers: TwoTowers, config: ModelConfig) -> None:
@@ -204,6 +212,9 @@ def save_pretrained(out: Path, encoder: TextEncoder, config: EncoderConfig, toke
     save_file(theirs, beside, metadata={"format": "pt"})
     beside.replace(out / WEIGHTS_FILE)
     (out / tokenizer.file_name).write_bytes(tokenizer.saved)
+    pooling = out / POOLING_FILE
+    pooling.parent.mkdir(exist_ok=True)
+    pooling.write_text(json.dumps({"pooling_mode_mean_tokens": config.pooling == "mean"}) + "\n")
     values = {
         "model_type": "bert",
         "architectures": ["BertModel"],
@@ -303,15 +314,8 @@ def _family(directory: Path, config: Mapping[str, Any]) -> Family:
     return FAMILIES[name]
 
 
-def _tokenizer(directory: Path) -> Tokenizer:
-    try:
-        return load_tokenizer(directory)
-    except ReleaseError as exc:
-        raise ConfigError(f"{exc}; an encoder brings its own vocabulary") from exc
-
-
 def _pad_id(directory: Path) -> int:
-    tokenizer = _tokenizer(directory)
+    tokenizer = tokenizer_in(directory)
     return tokenizer.pad_id if isinstance(tokenizer, HuggingFaceTokenizer) else PAD
 
 

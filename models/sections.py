@@ -53,6 +53,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     dropout: float = 0.1
     fusion: Literal["attention", "concatenation", "sum"] = "attention"  # Eq. 1, and what Table 3 compares it with
     shared_encoder: bool = True  # one encoder for titles and descriptions (Table 3)
+    shared_start: bool = True  # all 3-gram tables start as one, so that shared 3-grams bring texts together [inferred]
     query_channels: tuple[str, ...] = QUERY_CHANNELS
     document_channels: tuple[str, ...] = DOCUMENT_CHANNELS
 
@@ -173,6 +174,20 @@ class MiningConfig(Section, frozen=True, kw_only=True):
     last_rank: int = 500
     easy_per_hard: int = 100  # random negatives per hard one; 100:1 was where the gain saturated
     stage: Literal[1, 2] = 2  # from which stage on; mined again at the start of each of its epochs
+
+
+class TeacherConfig(Section, frozen=True, kw_only=True):
+    """A pretrained encoder teaches both towers its in-batch similarities, beside the pairs' own loss.
+
+    Weak pairs say which words a product has; the encoder knows what they mean. Not in the papers. The encoder is not
+    part of the trained towers.
+    """
+
+    encoder: str  # directory in Hugging Face layout
+    weight: float = 1.0  # of the difference of the in-batch similarities
+    scale: float = 20.0  # of those similarities
+    pair_weight: float = 0.3  # of the pairs' own loss beside it
+    tokens: int = 96  # of a product's title and description, which the teacher reads as one text
 
 
 class ClassificationConfig(Section, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The two towers: channels, their fusion, and an output of norm 1, so that inner product is the cosine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -151,10 +151,21 @@ def build_towers(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> 
     query = dict(_query_channels(config, spec, vocabulary=vocabulary))
     document = dict(_document_channels(config, spec, vocabulary=vocabulary))
     fusion = FUSIONS[config.fusion]
+    if config.shared_start:
+        _start_alike(
+            [channel for channel in (*query.values(), *document.values()) if isinstance(channel, TrigramChannel)]
+        )
     return TwoTowers(
         query=QueryTower(channels=nn.ModuleDict(query), fusion=fusion(channels=len(query), dim=config.dim)),
         document=DocumentTower(channels=nn.ModuleDict(document), fusion=fusion(channels=len(document), dim=config.dim)),
     )
+
+
+def _start_alike(channels: Sequence[TrigramChannel]) -> None:
+    """3-grams that query and document share bring them together from step 0, those of no training query too."""
+    with torch.no_grad():
+        for channel in channels[1:]:
+            channel.table.weight.copy_(channels[0].table.weight)
 
 
 def _query_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: int) -> Iterator[tuple[str, nn.Module]]:

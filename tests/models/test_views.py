@@ -140,3 +140,17 @@ def test_a_preset_can_be_built_with_every_fusion(tmp_path: Path) -> None:
         built = towers(load_config(path=path), dim=16)
 
         assert 16 == built.query.dim
+
+
+def test_3_gram_tables_start_as_one(config: RunConfig) -> None:
+    """So a query and a title that share their 3-grams are near each other at step 0; apart, they are strangers."""
+    cosines = {}
+    for shared in (True, False):
+        torch.manual_seed(0)
+        model = towers(config, query_channels=("trigram",), document_channels=("title_trigram",), shared_start=shared)
+        title = model.document(*documents(model, products(title="red dress")))
+        query = model.query(*as_tensors(FEATURIZER.queries(["red dress"], [None]), model.query))
+        cosines[shared] = (query @ title.T).item()
+
+    assert 1.0 == pytest.approx(cosines[True], abs=1e-5)
+    assert abs(cosines[False]) < 0.5
