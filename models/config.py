@@ -25,6 +25,7 @@ from models.sections import (
     ModelConfig,
     PretrainConfig,
     Section,
+    TeacherConfig,
     TrainConfig,
 )
 
@@ -51,6 +52,7 @@ POSITIVE = (  # whatever of these a configuration has must be above 0
         )
     ),
     *("mining.easy_per_hard", "classification.weight", "classification.least_pairs", "distillation.scale"),
+    *("teacher.weight", "teacher.scale", "teacher.tokens"),
     *("blending.probe_steps", "blending.super_epochs"),
     *(f"pretrain.{name}" for name in ("epochs", "batch", "learning_rate", "warmup_steps", "checkpoint_steps")),
 )
@@ -67,6 +69,7 @@ class RunConfig(Section, frozen=True, kw_only=True):
     pretrain: PretrainConfig = PretrainConfig()
     curriculum: CurriculumConfig | None = None
     mining: MiningConfig | None = None
+    teacher: TeacherConfig | None = None
     classification: ClassificationConfig | None = None
     blending: BlendingConfig | None = None
     distillation: DistillationConfig | None = None
@@ -115,11 +118,16 @@ OPTIONAL_TABLES = tuple(field.name for field in msgspec.structs.fields(RunConfig
 
 
 def load_config(
-    *, preset: str = "tiny", path: Path | None = None, seed: int | None = None, encoder: Path | None = None
+    *,
+    preset: str = "tiny",
+    path: Path | None = None,
+    seed: int | None = None,
+    encoder: Path | None = None,
+    teacher: Path | None = None,
 ) -> RunConfig:
     """The preset, overlaid with the file's keys, checked. A table set to `false` is switched off.
 
-    An `encoder` directory is where both text encoders start from, with its sizes.
+    An `encoder` directory is where both text encoders start from, with its sizes; a `teacher` directory is [teacher]'s.
 
     Raises:
         ConfigError: an unknown preset or key, a wrong type or an impossible value; the message names the key.
@@ -131,6 +139,8 @@ def load_config(
     if encoder is not None:
         both = {"query_encoder": {"pretrained": str(encoder)}, "document_encoder": {"pretrained": str(encoder)}}
         values = _overlay({"model": both}, values)
+    if teacher is not None:
+        values = _overlay(values, {"teacher": {"encoder": str(teacher)}})
     merged = _overlay(PRESETS[preset] | {"preset": preset}, values)
     merged["model"] = _sized(merged["model"], values.get("model", {}))
     if seed is not None:

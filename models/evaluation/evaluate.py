@@ -12,7 +12,9 @@ from models.evaluation.held_out import held_out_task, vector_system
 from models.evaluation.page import write_page
 from models.evaluation.report import Evaluation, evaluate
 from models.evaluation.run_page import run_page
-from models.evaluation.systems import LexicalSystem, System
+from models.evaluation.systems import LexicalSystem, System, VectorSystem
+from models.evaluation.task import EvaluationTask
+from models.reader import PretrainedReader, TextsRead
 from models.training.batches import DocumentTable
 from models.training.run import Run
 from models.training.train import train_once
@@ -20,6 +22,7 @@ from models.training.trainer import Reporter
 
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
+TITLE_TOKENS = 48  # of a title, at most, as a pretrained encoder reads it
 TRIGRAM_RUN = "trigram"  # the baseline's own run directory, inside the run's
 
 
@@ -27,11 +30,13 @@ def evaluate_run(
     run: Run,
     dataset: Dataset,
     *,
+    encoder: Path | None = None,
     beside: Mapping[str, Path] | None = None,
     ablation: AblationResult | None = None,
     sweep: AblationResult | None = None,
     commit: str | None = None,
     report: Reporter | None = None,
+    reading: TextsRead | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure the run, its trigram-only variant and BM25 on test pairs and ratings; write metrics.json and report.html.
@@ -40,6 +45,8 @@ def evaluate_run(
     when it is not there yet, and reported through `report`.
 
     Args:
+        encoder: directory of a pretrained encoder that is measured beside them as it comes, reading titles; its reading
+            is reported through `reading`.
         beside, ablation, sweep: what else the report shows, see `run_page`.
         commit: of the code that measures, for the conditions.
 
@@ -52,8 +59,11 @@ def evaluate_run(
     systems: list[System] = [
         vector_system("full model", run, task, documents),
         vector_system("trigram only", variant, task, documents),
-        LexicalSystem("BM25", lexical=_lexical(dataset), texts=task.queries["query"].to_list()),
     ]
+    ranker = LexicalSystem("BM25", lexical=_lexical(dataset), texts=task.queries["query"].to_list())
+    systems.append(ranker)
+    if encoder is not None:
+        systems.append(_pretrained_system(encoder, task, dataset, reading=reading))
     batch, conditions = run.config.train.batch, _conditions(run, dataset, commit=commit)
     evaluation = evaluate(task, systems, batch=batch, conditions=conditions, progress=progress)
     evaluation.save(run.path / METRICS_FILE)
@@ -63,7 +73,7 @@ def evaluate_run(
         task=task,
         documents=documents,
         system=systems[0],
-        ranker=systems[-1],
+        ranker=ranker,
         evaluation=evaluation,
         beside=beside,
         ablation=ablation,
@@ -96,6 +106,16 @@ def trigram_variant(run: Run, dataset: Dataset, *, report: Reporter | None = Non
     """The run's trigram-only variant, trained now unless it was before, on the same data and settings."""
     config = run.config.replace_channels(**TRIGRAM_ONLY)
     return train_once(dataset, run.path / TRIGRAM_RUN, config, featurizer=run.featurizer, report=report)
+
+
+def _pretrained_system(
+    directory: Path, task: EvaluationTask, dataset: Dataset, *, reading: TextsRead | None
+) -> VectorSystem:
+    """Exact search in the vectors that a pretrained encoder gives queries and titles."""
+    texts = task.queries["query"].to_list() + dataset.products(["title"])["title"].to_list()
+    vectors = PretrainedReader(directory, tokens=TITLE_TOKENS).vectors(texts, progress=reading)
+    count = len(task.queries)
+    return VectorSystem("pretrained encoder", query_vectors=vectors[:count], product_vectors=vectors[count:])
 
 
 def _lexical(dataset: Dataset) -> LexicalIndex:

@@ -46,6 +46,7 @@ class Evaluation:
                 {
                     "name": system.name,
                     "metrics": _plain(system.metrics),
+                    "languages": _plain(system.languages),
                     "slices": [asdict(part) for part in system.slices],
                 }
                 for system in self.systems
@@ -63,8 +64,13 @@ class Evaluation:
         beside.replace(path)
 
     def tables(self) -> list[Table]:
-        """Systems with intervals, the first one's gains, and the slices."""
-        return [self._systems_table(), *([self._gains_table()] if self.gains else []), self._slices_table()]
+        """Systems with intervals, the first one's gains, ROC AUC by language (if there are several), and the slices."""
+        tables = [self._systems_table()]
+        if self.gains:
+            tables.append(self._gains_table())
+        if len(self.systems[0].languages) > 1:
+            tables.append(self._languages_table())
+        return [*tables, self._slices_table()]
 
     def _systems_table(self) -> Table:
         table = _table("the whole, with 95 % intervals over queries", "", [system.name for system in self.systems])
@@ -76,6 +82,12 @@ class Evaluation:
         table = _table(f"{self.gains[0].name} minus", "", [gain.over for gain in self.gains])
         for metric, heading in METRICS.items():
             table.add_row(heading, *(_shown(gain.metrics[metric], sign="+") for gain in self.gains))
+        return table
+
+    def _languages_table(self) -> Table:
+        table = _table("ROC AUC by the query's language", "", [system.name for system in self.systems])
+        for language in self.systems[0].languages:
+            table.add_row(language, *(_shown(system.languages[language]) for system in self.systems))
         return table
 
     def _slices_table(self) -> Table:

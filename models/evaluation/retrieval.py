@@ -71,6 +71,7 @@ class SystemResult:
     name: str
     metrics: Mapping[str, Estimate | None]
     slices: list[SliceResult]
+    languages: Mapping[str, Estimate | None]  # ROC AUC by the query's language
 
 
 def observe(task: EvaluationTask, system: System, *, batch: int, seed: int = 0, retrieve: bool = True) -> Observations:
@@ -95,13 +96,20 @@ def result(
     task: EvaluationTask, observed: Observations, *, name: str, rounds: int = ROUNDS, seed: int = 0
 ) -> SystemResult:
     """The figures of `observed`, with intervals by bootstrap over queries for the whole."""
-    count = len(task.queries)
-    metrics = {
-        metric: estimate(statistic, queries=count, rounds=rounds, seed=seed)
-        for metric, statistic in statistics(task, observed, whole(task)).items()
-    }
+
+    def estimated(metric: Statistic) -> Estimate | None:
+        return estimate(metric, queries=len(task.queries), rounds=rounds, seed=seed)
+
+    parts = slices(task)
     return SystemResult(
-        name=name, metrics=metrics, slices=[_slice_result(task, observed, part) for part in slices(task)]
+        name=name,
+        metrics={metric: estimated(found) for metric, found in statistics(task, observed, whole(task)).items()},
+        slices=[_slice_result(task, observed, part) for part in parts],
+        languages={
+            part.label: estimated(statistics(task, observed, part)["roc_auc"])
+            for part in parts
+            if part.family == "language"
+        },
     )
 
 

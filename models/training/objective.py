@@ -1,4 +1,4 @@
-"""The objective: the configured loss over one batch's vectors, with blending and the class head where they are on."""
+"""The objective: the configured loss over a batch's vectors, with blending, class head and teacher where configured."""
 
 import math
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from models.sections import (
 )
 from models.towers import Views
 from models.training.batches import PairBatch
+from models.training.teacher import Teacher
 
 
 class Pairs(NamedTuple):
@@ -79,10 +80,13 @@ class ClassHead(nn.Module):
 class Objective(nn.Module):
     """One scalar for a batch. It may learn parameters of its own, which serve training only."""
 
-    def __init__(self, loss: LossConfig, *, class_head: ClassHead | None = None) -> None:
+    def __init__(
+        self, loss: LossConfig, *, class_head: ClassHead | None = None, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
         self.loss = loss
         self.class_head = class_head
+        self.teacher = teacher
         self.weights: Sequence[float] | None = None  # of the losses, with blending
         self.adap_tau_base = math.nan  # measured before an epoch with adap_tau
         self.trainable = _trainable(loss)
@@ -92,6 +96,8 @@ class Objective(nn.Module):
         parts = self.pair_losses(queries, documents, batch)
         weights = [1.0] if self.weights is None else self.weights
         total = sum((weight * part for weight, part in zip(weights, parts, strict=True)), torch.zeros(()))
+        if self.teacher is not None:
+            total = self.teacher.pair_weight * total + self.teacher(queries, documents, batch)
         if self.class_head is not None:
             rows = torch.from_numpy(batch.document_rows).to(documents.vectors.device)
             total = total + self.class_head(documents.vectors[:, 0], rows)

@@ -3,6 +3,7 @@
 runs/NAME/
     config.toml  features.json  tokenizer.model    written first
     checkpoint.safetensors                         the latest state, to resume from
+    teacher.safetensors                            the teacher's vectors, where there is one
     mined.safetensors                              the epoch's hard negatives, where they are mined
     best.safetensors                               the towers at the best validation ROC AUC
     training.json                                  the evaluations, written last
@@ -25,6 +26,7 @@ CONFIG_FILE = "config.toml"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 BEST_FILE = "best.safetensors"
 TRAINING_FILE = "training.json"
+TEACHER_FILE = "teacher.safetensors"
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,7 @@ def record(path: Path) -> TrainingRecord:
 def start_run(path: Path, config: RunConfig, featurizer: Featurizer) -> None:
     """Make the directory and write what must be there before the first step."""
     path.mkdir(parents=True, exist_ok=True)
-    for name in (TRAINING_FILE, CHECKPOINT_FILE, BEST_FILE):
+    for name in (TRAINING_FILE, CHECKPOINT_FILE, BEST_FILE, TEACHER_FILE):
         (path / name).unlink(missing_ok=True)
     featurizer.save(path)
     config.save(path / CONFIG_FILE)  # last: with it, the run can be resumed

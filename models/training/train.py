@@ -13,14 +13,16 @@ from models.data.schema import Dataset
 from models.data.weak import carriers
 from models.errors import ConfigError, DataError, RunError
 from models.features import Featurizer, normalise
-from models.pretrained import load_pretrained_encoders
+from models.pretrained import encoder_sizes, load_pretrained_encoders
+from models.reader import TextsRead
 from models.towers import TwoTowers, build_towers, channel_groups
 from models.training.batches import DocumentTable, NumberedPairs, PairBatches, QueryTable, number_pairs
 from models.training.measures import Measures
 from models.training.objective import ClassHead, Objective, class_labels
 from models.training.prepare import prepare_featurizer
 from models.training.ranks import Ranks
-from models.training.run import Run, can_resume, finish_run, record, run_identity, start_run
+from models.training.run import TEACHER_FILE, Run, can_resume, finish_run, record, run_identity, start_run
+from models.training.teacher import Teacher, load_teacher, read_by_teacher
 from models.training.trainer import Reporter, Trainer, training_device
 from models.training.validation import Validation, validation_examples
 
@@ -33,12 +35,14 @@ def train(
     resume: bool = False,
     featurizer: Featurizer | None = None,
     report: Reporter | None = None,
+    reading: TextsRead | None = None,
 ) -> Run:
     """Train both towers on the dataset's pairs and return the run at its best validation ROC AUC.
 
     A run that was killed goes on with `resume` from its last checkpoint and ends where it would have ended.
     A `featurizer` given is used as it is: a baseline shares the feature space of the run it is compared with.
-    Under torchrun every process trains on its share of each batch, and the first one writes.
+    Under torchrun every process trains on its share of each batch, and the first one writes. A teacher's reading of the
+    texts, minutes long, is reported through `reading`.
 
     Raises:
         ConfigError: the configuration asks for what the data or the machine does not have.
@@ -48,6 +52,8 @@ def train(
     torch.set_num_threads(config.train.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.seed)
     device = training_device(config.train)
+    if config.teacher:
+        encoder_sizes(Path(config.teacher.encoder))  # refused now, not after the texts are prepared
     split = training_pairs(dataset, seed=config.seed)
     if len(split.train) < config.train.batch:
         raise DataError(
@@ -62,7 +68,9 @@ def train(
             if ranks.is_main:
                 start_run(out, config, featurizer)
         ranks.barrier()
-        trainer = _trainer(dataset, split, out, config, featurizer, ranks=ranks, device=device, report=report)
+        trainer = _trainer(
+            dataset, split, out, config, featurizer, ranks=ranks, device=device, report=report, reading=reading
+        )
         if resume:
             trainer.restore()
         position = trainer.run()
@@ -114,6 +122,7 @@ def _trainer(
     ranks: Ranks,
     device: torch.device,
     report: Reporter | None,
+    reading: TextsRead | None,
 ) -> Trainer:
     """Towers, objective, batches and validation for a run."""
     documents = DocumentTable(dataset, featurizer)
@@ -123,7 +132,8 @@ def _trainer(
     queries = QueryTable(numbered.queries, featurizer)
     towers = _towers(config, featurizer)
     class_head = _class_head(config, split.train, pairs[:, 1], documents=len(documents))
-    objective = Objective(config.train.loss, class_head=class_head)
+    teacher = _teacher(config, out / TEACHER_FILE, dataset, numbered.queries, ranks=ranks, reading=reading)
+    objective = Objective(config.train.loss, class_head=class_head, teacher=teacher)
     for module in (towers, objective):
         ranks.broadcast(module.to(device))
     further = _carried(dataset, numbered) if split.train["weak"].any() else None
@@ -153,6 +163,30 @@ def _trainer(
         ranks=ranks,
         report=report or (lambda _done, _most, _evaluation: None),
     )
+
+
+def _teacher(
+    config: RunConfig,
+    path: Path,
+    dataset: Dataset,
+    queries: pl.DataFrame,
+    *,
+    ranks: Ranks,
+    reading: TextsRead | None,
+) -> Teacher | None:
+    """The teacher with its vectors of all queries and products; None without one. It reads them once in a run."""
+    if config.teacher is None:
+        return None
+    if ranks.is_main and not path.exists():
+        read_by_teacher(
+            config.teacher,
+            path,
+            queries=queries["query"].to_list(),
+            products=dataset.products(["title", "description"]).rows(),
+            progress=reading,
+        )
+    ranks.barrier()
+    return load_teacher(config.teacher, path)
 
 
 def _carried(dataset: Dataset, numbered: NumberedPairs) -> np.ndarray:

@@ -6,10 +6,10 @@ import pytest
 
 from models.config import changed, load_config
 from models.data.schema import Dataset
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
 from models.evaluation.ablation import ADAPTIVE, TABLES_3_AND_4, Row, Spread, Study, run_study, verdict
 from models.sections import AdaptiveMargin, AdaptiveSoftmax, MarginRank, ScaledBce
-from models.training.checkpoint import Evaluation
+from models.training.run import record
 from tests.helpers import small_config
 
 COLOURS_OF_TRIGRAMS = Study(
@@ -64,31 +64,24 @@ def test_chosen_rows_bring_what_they_are_compared_with() -> None:
 def test_what_is_finished_is_not_trained_again(dataset_dir: Path, tmp_path: Path) -> None:
     """A study that was stopped after a seed goes on with the next; a repeated one trains nothing and says the same."""
     dataset, base = Dataset.open(dataset_dir), small_config(tmp_path)
-    steps: list[int] = []
 
-    def count(done: int, _most: int, _evaluation: Evaluation | None) -> None:
-        steps.append(done)
+    def trained(seeds: range) -> list[str]:
+        done: list[str] = []
+        run_study(
+            COLOURS_OF_TRIGRAMS,
+            dataset,
+            tmp_path / "out",
+            base,
+            seeds=seeds,
+            progress=lambda at, most, name: done.append(f"{at}/{most} {name}"),
+        )
+        return done
 
-    def trained(seeds: range) -> int:
-        steps.clear()
-        run_study(COLOURS_OF_TRIGRAMS, dataset, tmp_path / "out", base, seeds=seeds, report=count)
-        return len(steps)
+    assert ["1/2 trigram, seed 0", "2/2 + image, seed 0"] == trained(range(1))
+    assert ["3/4 trigram, seed 1", "4/4 + image, seed 1"] == trained(range(2))
+    assert [] == trained(range(2))
+    result = run_study(COLOURS_OF_TRIGRAMS, dataset, tmp_path / "out", base, seeds=range(2))
 
-    one, two = trained(range(1)), trained(range(2))
-    assert one > 0
-    assert one == two  # the second seed's alone
-    assert 0 == trained(range(2))
-    announced: list[str] = []
-    result = run_study(
-        COLOURS_OF_TRIGRAMS,
-        dataset,
-        tmp_path / "out",
-        base,
-        seeds=range(2),
-        progress=lambda done, most, name: announced.append(f"{done}/{most} {name}"),
-    )
-
-    assert ["0/4 trigram, seed 0", "1/4 + image, seed 0"] == announced[:2]
     trigram, image = result.rows
     assert {} == trigram.gains
     assert image.gains["roc_auc"].mean == pytest.approx(
@@ -98,22 +91,47 @@ def test_what_is_finished_is_not_trained_again(dataset_dir: Path, tmp_path: Path
     assert 2 == result.table().row_count
 
 
+def test_runs_side_by_side_end_as_one_by_one(dataset_dir: Path, tmp_path: Path) -> None:
+    """In two processes that share out the cores: the same figures, and every run reported once."""
+    dataset, base = Dataset.open(dataset_dir), small_config(tmp_path)
+    done: list[str] = []
+    one, two = (
+        run_study(
+            COLOURS_OF_TRIGRAMS,
+            dataset,
+            tmp_path / f"jobs-{jobs}",
+            base,
+            seeds=[0],
+            jobs=jobs,
+            progress=lambda _at, _most, name: done.append(name),
+        )
+        for jobs in (1, 2)
+    )
+
+    for row, other in zip(one.rows, two.rows, strict=True):
+        assert row.metrics["roc_auc"].mean == pytest.approx(other.metrics["roc_auc"].mean, abs=1e-6)
+    assert ["+ image, seed 0", "trigram, seed 0"] == sorted(done[2:])
+
+
+def test_a_row_that_cannot_be_trained_ends_the_study(dataset_dir: Path, tmp_path: Path) -> None:
+    """What a process refuses is raised here, by its own name."""
+    base = changed(small_config(tmp_path), {"train": {"batch": 100_000}}, source="a test")
+    with pytest.raises(DataError, match=r"train\.batch=100000"):
+        run_study(COLOURS_OF_TRIGRAMS, Dataset.open(dataset_dir), tmp_path / "out", base, seeds=[0], jobs=2)
+
+
 def test_another_configuration_is_trained_anew(dataset_dir: Path, tmp_path: Path) -> None:
     """What it finds in its folder was made otherwise, and is replaced."""
     dataset = Dataset.open(dataset_dir)
     study = COLOURS_OF_TRIGRAMS.only(["trigram"])
-    evaluations: list[Evaluation] = []
-
-    def note(_done: int, _most: int, evaluation: Evaluation | None) -> None:
-        if evaluation is not None:
-            evaluations.append(evaluation)
-
     two_epochs = small_config(tmp_path)
     three_epochs = changed(two_epochs, {"train": {"epochs": 3}}, source="a test")
+    epochs = []
     for base in (two_epochs, three_epochs):
-        run_study(study, dataset, tmp_path / "out", base, seeds=[0], report=note)
+        run_study(study, dataset, tmp_path / "out", base, seeds=[0])
+        epochs.append([seen.epoch for seen in record(tmp_path / "out/trigram/seed-0").position.history])
 
-    assert [1.0, 2.0, 1.0, 2.0, 3.0] == [evaluation.epoch for evaluation in evaluations]
+    assert [[1.0, 2.0], [1.0, 2.0, 3.0]] == epochs
 
 
 def test_seeds_agree_or_they_do_not() -> None:
