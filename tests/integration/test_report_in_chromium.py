@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -14,9 +14,13 @@ from models.evaluation.ablation import ADAPTIVE, TABLES_3_AND_4, AblationResult,
 from models.evaluation.evaluate import REPORT_FILE, evaluate_run
 from models.evaluation.plots import SERIES
 from models.evaluation.retrieval import METRICS
+from models.sections import DOCUMENT_CHANNELS, QUERY_CHANNELS
 from models.training.run import record
 from models.training.train import train
 from tests.helpers import SMALL_CONFIG
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra dev, is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -27,7 +31,6 @@ QUIET = (  # a root without a GPU, and nothing that a browser does for itself
     *("--disable-component-update", "--disable-sync"),
 )
 VIEWS = {"wide": (1280, "light"), "narrow": (400, "light"), "dark": (1280, "dark")}  # width and colours
-PICTURES = ("curves", "attention", "importance", "ablation", "sensitivity-margin", "sensitivity-temperature", "radius")
 TWO_STAGES = (
     "curriculum = {epochs = 2, patience = 4}\n"
     + SMALL_CONFIG.replace("curriculum = false", "")
@@ -36,40 +39,56 @@ TWO_STAGES = (
     .replace("least_gain = 0.0", "least_gain = 1.0")  # no gain is enough: converged at the sixth look
 )
 
-CONTRASTS = """() => {
+SHOWN = """elements => elements.length > 0 && elements.every(element => {
+  const box = element.getBoundingClientRect();
+  return box.width > 0 && box.height > 0 && element.checkVisibility({opacityProperty: true, visibilityProperty: true});
+})"""
+OVER_THE_EDGE = """pictures => pictures.flatMap(picture => {
+  const edge = picture.getBoundingClientRect();
+  return [...picture.querySelectorAll('text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < edge.left - 1 || box.right > edge.right + 1
+        || box.top < edge.top - 1 || box.bottom > edge.bottom + 1;
+  }).map(text => text.textContent);
+})"""
+# Of each text with the page's ground, as WCAG 2 defines it. A canvas knows every way to write a colour.
+CONTRASTS = """words => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const luminance = colour => {
     canvas.fillStyle = colour;
     canvas.fillRect(0, 0, 1, 1);
     const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(
-      value => value <= 10 ? value / 3294 : ((value / 255 + .055) / 1.055) ** 2.4);
+      value => value <= 10 ? value / 255 / 12.92 : ((value / 255 + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
   const ground = luminance(getComputedStyle(document.body).backgroundColor);
-  const words = [...document.querySelectorAll('h1, h2, h3, p, dt, dd, th, td, small, figcaption, svg text')];
   return words.filter(word => word.textContent.trim()).map(word => {
-    const style = getComputedStyle(word);
-    const ink = luminance(word.closest('svg') ? style.fill : style.color);
-    return {text: word.textContent, ratio: (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05), ground};
+    const ink = luminance(getComputedStyle(word)[word.closest('svg') ? 'fill' : 'color']);
+    return [word.textContent, (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05)];
   });
-}"""  # of each text with the page's ground, as WCAG 2 defines it
+}"""
 
 
 class Opened(NamedTuple):
     """The report in a browser, and what the browser said of it."""
 
-    page: Any  # playwright's
+    page: "Page"
     complaints: list[str]
     requests: list[str]
-    view: str
 
-    def section(self, name: str) -> Any:
+    def section(self, name: str) -> "Locator":
         return self.page.locator(f"section#{name}")
 
-    def shows(self, locator: Any) -> bool:
-        """Whether each of what it finds, at least one, takes up room and is not hidden."""
-        found = locator.all()
-        return bool(found) and all(each.is_visible() for each in found)
+
+def shows(found: "Locator") -> bool:
+    """Whether there is something, and all of it takes up room and is not hidden."""
+    shown: bool = found.evaluate_all(SHOWN)
+    return shown
+
+
+def lines(picture: "Locator", colour: str) -> "Locator":
+    """The curves of a colour in a picture's axes; not the legend's, and none that is dashed or dotted."""
+    return picture.locator(f'g[id*=line2d] > path[clip-path][style*="stroke: {colour}"]:not([style*=dash])')
 
 
 def result(study: Study) -> AblationResult:
@@ -107,7 +126,7 @@ def report(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> "Iterator[Browser]":
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield browser
@@ -115,7 +134,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module", params=VIEWS)
-def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
+def opened(request: pytest.FixtureRequest, browser: "Browser", report: Path) -> Iterator[Opened]:
     """The report as a file, without a network, in each of the views."""
     width, colours = VIEWS[request.param]
     context = browser.new_context(offline=True, color_scheme=colours, viewport={"width": width, "height": 900})
@@ -125,7 +144,7 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
     page.on("requestfailed", lambda failed: complaints.append(f"{failed.url}: {failed.failure}"))
     page.on("request", lambda asked: requests.append(asked.url))
     page.goto(report.as_uri(), wait_until="networkidle")
-    yield Opened(page, complaints, requests, request.param)
+    yield Opened(page, complaints, requests)
     context.close()
 
 
@@ -147,127 +166,124 @@ def test_each_section_has_something_to_see(opened: Opened) -> None:
     assert ["results", "training", "attention", "importance", "ablation", "sensitivity"] == links[:6]
     assert ["radius", "slices", "worst-queries"] == links[6:]
     for name in links:
-        assert opened.shows(opened.section(name).get_by_role("heading").first)
-        assert opened.shows(opened.section(name).locator("svg, table"))
+        assert shows(opened.section(name).get_by_role("heading").first)
+        assert shows(opened.section(name).locator("svg, table"))
 
 
 def test_the_curves_show_where_a_stage_ends(opened: Opened, report: Path) -> None:
-    """Loss and ROC AUC as lines, and across both a dotted one with its name beside it, between the stages' points."""
+    """Loss and ROC AUC as lines, and across both a dotted one where the first stage's loss ends, with its name."""
     training = opened.section("training")
-    history = record(report.parent).position.history
-    curve = f'path[style*="stroke: {SERIES[0]}"]'
-    losses, roc_aucs = (training.locator(f"#curves-axes_{at} {curve}:not([style*=dash])") for at in (1, 2))
-    boundaries = [training.locator(f"#curves-axes_{at} {curve}[style*=dash]").bounding_box() for at in (1, 2)]
-    label = training.get_by_text("stage 2", exact=True).and_(training.locator("svg text")).bounding_box()
+    loss, roc_auc = training.locator("#curves-axes_1"), training.locator("#curves-axes_2")
+    first, second = (lines(loss, SERIES[0]).nth(stage).bounding_box() for stage in (0, 1))
+    label = training.locator("svg text").get_by_text("stage 2", exact=True)
 
-    assert {1, 2} == {seen.stage for seen in history}
+    assert {1, 2} == {seen.stage for seen in record(report.parent).position.history}
     for words in ("loss", "validation ROC AUC", "step"):
-        assert opened.shows(training.locator("svg text").get_by_text(words, exact=True))
-    assert opened.shows(losses)
-    assert opened.shows(roc_aucs)
-    before, after = (losses.nth(stage).bounding_box() for stage in (0, 1))
-    points = training.locator("#curves-axes_2 use").all()  # a ring for the best is among them
-    assert len(history) < len(points)
-    for boundary, curves in zip(boundaries, (losses, roc_aucs), strict=True):
-        assert boundary["height"] >= curves.first.bounding_box()["height"]
-        assert boundary["x"] == pytest.approx(before["x"] + before["width"], abs=2)
-        assert boundary["x"] < after["x"]
-    assert 0 < label["x"] - boundaries[1]["x"] < 12
-    assert label["width"] > 20
-    assert label["height"] > 5
+        assert shows(training.locator("svg text").get_by_text(words, exact=True))
+    assert shows(lines(loss, SERIES[0]))
+    assert shows(lines(roc_auc, SERIES[0]))
+    assert shows(label)
+    for axes in (loss, roc_auc):
+        boundary = axes.locator(f'path[clip-path][style*="dasharray"][style*="stroke: {SERIES[0]}"]').bounding_box()
+        assert boundary["height"] > first["height"]
+        assert boundary["x"] == pytest.approx(first["x"] + first["width"], abs=5)  # boxes hold the strokes' widths
+        assert boundary["x"] < second["x"]
+        assert 0 < label.bounding_box()["x"] - boundary["x"] < 12
 
 
 def test_attention_is_drawn_by_query_length(opened: Opened) -> None:
     """A line with its name for each channel of the query tower, over the counts of queries."""
     attention = opened.section("attention")
 
-    assert opened.shows(attention.locator('#attention-axes_1 path[style*="stroke: #2f7fc1"]'))
-    assert opened.shows(attention.locator('#attention-axes_1 path[style*="stroke: #d2691e"]'))
-    assert opened.shows(attention.locator("#attention-axes_2 path[style*=fill]"))
-    for words in ("text", "trigram", "country", "attention weight", "query length, characters", "queries"):
-        assert opened.shows(attention.locator("svg text").get_by_text(words, exact=True))
+    for colour, channel in zip(SERIES, ("text", "trigram", "country"), strict=False):
+        assert shows(lines(attention.locator("#attention-axes_1"), colour))
+        assert shows(attention.locator("svg text").get_by_text(channel, exact=True))
+    assert shows(attention.locator(f'#attention-axes_2 path[style*="fill: {SERIES[-1]}"]'))
+    for words in ("attention weight", "query length, characters", "queries"):
+        assert shows(attention.locator("svg text").get_by_text(words, exact=True))
 
 
 def test_the_importance_of_each_towers_channels_is_drawn(opened: Opened) -> None:
     """A panel of bars and a part of the table for both towers."""
     importance = opened.section("importance")
-    table = importance.get_by_role("table")
 
-    for at, tower in enumerate(("query", "document"), 1):
+    for at, (tower, known) in enumerate((("query", QUERY_CHANNELS), ("document", DOCUMENT_CHANNELS)), 1):
         panel = importance.locator(f"#importance-axes_{at}")
-        channels = [text.text_content() for text in panel.locator("g[id*=ytick] text").all()]
-        assert tower in importance.locator("svg").text_content()
-        assert opened.shows(table.get_by_role("rowheader", name=tower))
-        assert len(channels) >= 3
-        for channel in channels:
-            assert opened.shows(table.get_by_role("rowheader", name=channel, exact=True))
+        assert shows(panel.get_by_text(tower, exact=True))
+        assert shows(importance.get_by_role("table").get_by_text(tower, exact=True))
+        for channel in known:
+            assert shows(panel.get_by_text(channel, exact=True))
+            assert shows(importance.get_by_role("rowheader", name=channel, exact=True))
         for colour in SERIES[:2]:
-            assert len(channels) == panel.locator(f'path[style*="fill: {colour}"]').count()
+            bars = panel.locator(f'path[clip-path][style*="fill: {colour}"]')
+            assert len(known) == bars.count()
+            assert shows(bars)
 
 
 def test_the_ablation_has_all_its_rows(opened: Opened) -> None:
-    """By name, in the table and in the picture, with the figures that were measured."""
+    """By name, in the table and in the picture, with their figures."""
     ablation = opened.section("ablation")
-    rows = ablation.get_by_role("table", name="Variants").locator("tbody tr").all()
+    rows = ablation.get_by_role("table", name="Variants").locator("tbody tr")
+    ticks = ablation.locator("#ablation-axes_1 g[id*=ytick] text")
     names = [row.name for row in TABLES_3_AND_4.rows]
 
-    assert names == [row.get_by_role("rowheader").text_content() for row in rows]
-    assert all(row.is_visible() for row in rows)
-    assert all("± 0.010" in row.text_content() for row in rows)
-    assert names == [text.text_content() for text in ablation.locator("#ablation-axes_1 g[id*=ytick] text").all()]
-    assert opened.shows(ablation.locator("#ablation-axes_1 g[id*=ytick] text"))
+    assert names == rows.get_by_role("rowheader").all_text_contents()
+    assert names == ticks.all_text_contents()
+    assert all("± 0.010" in text for text in rows.all_text_contents())
+    assert shows(rows.locator("th, td"))
+    assert shows(ticks)
 
 
 def test_the_sweep_is_a_picture_for_each_hyper_parameter(opened: Opened) -> None:
     """The fixed values as a curve, and the adaptive variants by name."""
-    sensitivity = opened.section("sensitivity")
+    pictures = opened.section("sensitivity").locator("svg")
 
-    assert 2 == sensitivity.locator("svg").count()
+    assert 2 == pictures.count()
+    assert 2 == lines(pictures, SERIES[0]).count()
+    assert shows(lines(pictures, SERIES[0]))
     for words in ("margin", "temperature", "adaptive margin", "adaptive temperature"):
-        assert opened.shows(sensitivity.locator("svg text").get_by_text(words, exact=True))
+        assert shows(pictures.locator("text").get_by_text(words, exact=True))
 
 
 def test_the_worst_queries_stand_with_what_was_retrieved(opened: Opened, dataset: Dataset) -> None:
-    """The query, what was wanted, and five titles of products with a score and a rating each."""
+    """The query, what was wanted, and five titles of products with a score and a rating each, on a narrow page too."""
     titles = set(dataset.products(["title"])["title"])
-    asked = set(dataset.judgements()["query"])
-    articles = opened.section("worst-queries").get_by_role("article").all()
+    articles = opened.section("worst-queries").get_by_role("article")
 
-    assert 10 == len(articles)
-    for article in articles:
-        retrieved = article.get_by_role("rowheader").locator("bdi")
-        assert article.get_by_role("heading").text_content() in asked
-        assert set(article.locator("p bdi").all_text_contents()) & titles
-        assert 5 == retrieved.count()
-        assert set(retrieved.all_text_contents()) <= titles
-        assert opened.shows(article.locator("h3, p, th, td"))
-        for row in article.locator("tbody tr").all():
-            assert re.search(r"\d\.\d{3}\s*(✓ relevant|✗ not relevant|not rated)", row.text_content())
+    assert 10 == articles.count()
+    assert set(articles.get_by_role("heading").all_text_contents()) <= set(dataset.judgements()["query"])
+    assert shows(articles.locator("h3, p, p bdi, th, th bdi, td"))
+    for article in articles.all():
+        rows = article.locator("tbody tr")
+        assert set(article.locator("p bdi").all_text_contents()) <= titles
+        assert 5 == rows.count()
+        assert set(rows.locator("bdi").all_text_contents()) <= titles
+        for row in rows.all_text_contents():
+            assert re.search(r"-?\d\.\d{3}(✓ relevant|✗ not relevant|not rated)$", row.strip())
+    assert articles.locator(".scroll").evaluate_all("all => all.every(one => one.scrollWidth <= one.clientWidth)")
 
 
 def test_nothing_runs_over(opened: Opened) -> None:
     """Not the page over its width: what is wider scrolls within it. Nor a text over its picture's edge."""
     page = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     needed, there = opened.page.evaluate(page)
-    outside = """pictures => pictures.flatMap(picture => {
-      const edge = picture.getBoundingClientRect();
-      return [...picture.querySelectorAll('text')].filter(text => {
-        const box = text.getBoundingClientRect();
-        return box.left < edge.left - 1 || box.right > edge.right + 1
-            || box.top < edge.top - 1 || box.bottom > edge.bottom + 1;
-      }).map(text => text.textContent);
-    })"""
 
     assert needed <= there
-    assert len(PICTURES) == opened.page.locator("svg").count()
-    assert [] == opened.page.locator("svg").evaluate_all(outside)
+    assert 7 == opened.page.locator("svg").count()
+    assert [] == opened.page.locator("svg").evaluate_all(OVER_THE_EDGE)
 
 
 def test_every_word_can_be_read(opened: Opened) -> None:
-    """On a dark ground where one is preferred; 4.5 to 1 for text, 3 to 1 in pictures, whose lines have their colours."""
-    words = opened.page.evaluate(CONTRASTS)
-    weak = [word for word in words if word["ratio"] < 3]
+    """Light on dark where that is preferred: 4.5 to 1, and 3 to 1 in pictures, where lines lend texts their colours."""
+    for words, least in (("h1, h2, h3, p, li, a, dt, dd, th, td, small, caption, figcaption", 4.5), ("svg text", 3.0)):
+        contrasts = opened.page.locator(words).evaluate_all(CONTRASTS)
+        assert contrasts
+        assert [] == [(word, contrast) for word, contrast in contrasts if contrast < least]
 
-    assert words
-    assert [] == weak
-    assert (words[0]["ground"] < 0.05) == (opened.view == "dark")
+
+def test_a_dark_page_is_dark(opened: Opened) -> None:
+    """The reader's preference decides."""
+    dark = opened.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    assert ("rgb(21, 24, 27)" if dark else "rgb(255, 255, 255)") == ground
