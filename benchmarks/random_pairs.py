@@ -93,6 +93,7 @@ class RandomDocuments:
             image_mask=self._image_mask[rows],
             language_ids=self._language_ids[rows],
             country_ids=self._country_ids[rows],
+            text_ids=title_ids,
         )
 
 

@@ -127,7 +127,8 @@ def load_config(
 ) -> RunConfig:
     """The preset, overlaid with the file's keys, checked. A table set to `false` is switched off.
 
-    An `encoder` directory is where both text encoders start from, with its sizes; a `teacher` directory is [teacher]'s.
+    An `encoder` directory is where both text encoders start from, with its sizes. A `teacher` directory is [teacher]'s;
+    by default that is the document encoder's.
 
     Raises:
         ConfigError: an unknown preset or key, a wrong type or an impossible value; the message names the key.
@@ -143,6 +144,9 @@ def load_config(
         values = _overlay(values, {"teacher": {"encoder": str(teacher)}})
     merged = _overlay(PRESETS[preset] | {"preset": preset}, values)
     merged["model"] = _sized(merged["model"], values.get("model", {}))
+    own = merged["model"].get("document_encoder", {}).get("pretrained")
+    if own and isinstance(merged.get("teacher"), dict):
+        merged["teacher"] = {"encoder": own} | merged["teacher"]
     if seed is not None:
         merged["seed"] = seed
     return _convert(merged, source=str(path or preset))
@@ -229,7 +233,12 @@ def _sized(model: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The encoders that start from a directory with its sizes; the file may ask for fewer layers or another pooling."""
     sized = dict(model)
     for name in ("query_encoder", "document_encoder"):
-        directory = model[name].get("pretrained") if isinstance(model.get(name), dict) else None
+        table = model.get(name)
+        if not isinstance(table, dict):
+            continue
+        directory = table.get("pretrained")
+        if table.get("frozen") and not directory:
+            raise ConfigError(f"model.{name}.frozen=true needs a pretrained encoder: name its directory by --encoder")
         if directory:
             sizes, asked = encoder_sizes(Path(directory)), given.get(name, {})
             for key, value in asked.items():
@@ -237,7 +246,8 @@ def _sized(model: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
                     raise ConfigError(f"model.{name}.{key}={value}, but {directory} has {sizes[key]}; leave it out")
             if asked.get("layers", 1) > sizes["layers"]:
                 raise ConfigError(f"model.{name}.layers={asked['layers']}, but {directory} has {sizes['layers']}")
-            sized[name] = {"pretrained": directory, **sizes, **asked}
+            kept = {"frozen": table.get("frozen", False)}
+            sized[name] = {"pretrained": directory, **sizes, **kept, **asked}
     return sized
 
 

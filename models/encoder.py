@@ -65,8 +65,29 @@ class TextEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, dropout=dropout) for _ in range(config.layers))
         self.apply(_initialise)
+        self._read: dict[bytes, Tensor] | None = None
+
+    def remember(self) -> None:
+        """Learn nothing more, and read every text once: for a frozen encoder in training."""
+        self.requires_grad_(requires_grad=False)
+        self._read = {}
 
     def forward(self, token_ids: Tensor) -> Tensor:
+        return self._read_once(token_ids, self._read) if self._read is not None else self._pooled(token_ids)
+
+    def _read_once(self, token_ids: Tensor, read: dict[bytes, Tensor]) -> Tensor:
+        """(b, d): texts are told apart by their tokens without padding."""
+        texts = [row.rstrip(b"\0") for row in map(bytes, token_ids.cpu().numpy())]
+        lacking = {text: at for at, text in enumerate(texts) if text not in read}
+        if lacking:
+            learning = self.training
+            self.eval()  # no dropout: the vectors stay
+            with torch.no_grad():
+                read.update(zip(lacking, self._pooled(token_ids[list(lacking.values())]), strict=True))
+            self.train(learning)
+        return torch.stack([read[text] for text in texts])
+
+    def _pooled(self, token_ids: Tensor) -> Tensor:
         hidden = self.hidden(token_ids)
         real = (token_ids != PAD).unsqueeze(-1)  # (b, t, 1)
         mean = self.pooling == "mean"

@@ -40,6 +40,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     image_dim: int  # 0: the data has no images
     hash_seed: int = 0
     languages: tuple[str, ...] = ()  # of documents, numbered as countries are; known where a channel reads them
+    text_tokens: int = 0  # of a title and its description as one text; 0 where no channel reads them so
 
 
 class TextIds(NamedTuple):
@@ -70,6 +71,7 @@ class DocumentFeatures(NamedTuple):
     image_mask: np.ndarray  # (n, MAX_IMAGES) float32, 1 where there is an image
     language_ids: np.ndarray  # (n,) int64
     country_ids: np.ndarray  # (n,) int64, of the product
+    text_ids: np.ndarray  # (n, v) int64, title and description as one text; a lone [CLS] where no channel reads it
 
 
 def normalise(text: str) -> str:
@@ -77,6 +79,11 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())
+
+
+def whole_text(title: str, description: str | None) -> str:
+    """A product's words as one text."""
+    return f"{title}. {description}" if description else title
 
 
 class Featurizer:
@@ -109,8 +116,9 @@ class Featurizer:
     def hash(self) -> str:
         """SHA-256 of all that decides the ids: equal hashes, equal features."""
         spec = msgspec.structs.asdict(self.spec)
-        if not self.spec.languages:
-            del spec["languages"]  # as before there were any: releases without them keep their hash
+        for later in ("languages", "text_tokens"):
+            if not spec[later]:
+                del spec[later]  # as before there were any: releases without them keep their hash
         return hashlib.sha256(msgspec.json.encode(spec) + self.tokenizer.saved).hexdigest()
 
     @property
@@ -159,6 +167,7 @@ class Featurizer:
             image_mask=image_mask,
             language_ids=self.language_ids(languages or [None] * len(titles)),
             country_ids=self.country_ids(countries or [None] * len(titles)),
+            text_ids=pad([self.whole_text_ids(*texts) for texts in zip(titles, descriptions, strict=True)]),
         )
 
     def products(self, products: Sequence[Mapping[str, Any]]) -> DocumentFeatures:
@@ -171,13 +180,18 @@ class Featurizer:
             countries=[product.get("country") for product in products],
         )
 
+    def whole_text_ids(self, title: str, description: str | None) -> list[int]:
+        """[CLS] and the tokens of title and description as one text, where a channel reads them so."""
+        limit = self.spec.text_tokens
+        return self._tokens(whole_text(title, description), limit)[0] if limit else [CLS]
+
     def text_ids(self, text: str, limit: int) -> TextIds:
         """[CLS] and at most `limit` - 1 further tokens; the 3-grams of ` text `, cut at about the same length.
 
         A space marks both ends, so that a word of one or two letters has 3-grams too.
         """
-        written, text = text, normalise(text)
-        tokens, truncated = self.tokenizer.encode(written if self.tokenizer.normalises else text, limit)
+        tokens, truncated = self._tokens(text, limit)
+        text = normalise(text)
         marked = f" {text} "
         rows, seed = self.spec.trigram_rows - 1, self.spec.hash_seed  # row 0 is padding
         count = min(len(marked) - 2, limit * TRIGRAMS_PER_TOKEN) if text else 0
@@ -186,6 +200,9 @@ class Featurizer:
             trigrams=[mmh3.hash(marked[at : at + 3], seed, signed=False) % rows + 1 for at in range(count)],
             truncated=truncated,
         )
+
+    def _tokens(self, text: str, limit: int) -> tuple[list[int], bool]:
+        return self.tokenizer.encode(text if self.tokenizer.normalises else normalise(text), limit)
 
     def country_id(self, code: str | None) -> int:
         return self._country_ids.get(code.upper(), UNKNOWN_COUNTRY) if code else UNKNOWN_COUNTRY

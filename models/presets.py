@@ -85,6 +85,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "classification": {},
         "blending": {},
     },
+    "catalogue": {  # no click log: a pretrained encoder as it is (--encoder) beside 3-grams, which it teaches
+        "features": {
+            "vocabulary": 32_000,
+            "trigram_rows": 30_000,
+            "query_tokens": 16,
+            "title_tokens": 48,
+            "description_tokens": 64,
+        },
+        "model": {
+            "query_encoder": {"frozen": True},
+            "document_encoder": {"frozen": True},
+            "dim": 384,
+            "document_channels": ("text", "title_trigram", "description_trigram", "image"),
+        },
+        "train": {"loss": {"type": "softmax"}, "batch": 256, "epochs": 2, "decay_epochs": 2},
+        "teacher": {},
+    },
     "jd": {  # Adaptive Hyper-parameter Learning (EMNLP'23): batch, rate and lengths as there; encoder sizes are ours
         "features": {
             "vocabulary": 32_000,

@@ -11,7 +11,9 @@ from models.errors import ConfigError
 
 QUERY_CHANNELS = ("text", "trigram", "country")
 DOCUMENT_CHANNELS = ("title_text", "description_text", "title_trigram", "description_trigram", "image")
-FURTHER_DOCUMENT_CHANNELS = ("language", "country")  # in Table 2 of the paper, not in its Fig. 2: off unless named
+# Off unless named. Language and country are in Table 2 of the paper, not in its Fig. 2; `text` is title and description
+# as one text, as a pretrained sentence encoder reads them best [ours].
+FURTHER_DOCUMENT_CHANNELS = ("language", "country", "text")
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +30,7 @@ class EncoderConfig(Section, frozen=True, kw_only=True):
     pooling: Literal["cls", "mean"] = "cls"  # the paper takes the [CLS]; sentence encoders often the mean
     norm_eps: float = 1e-5
     pretrained: str | None = None  # directory in Hugging Face layout whose first `layers` layers it starts from
+    frozen: bool = False  # it stays as pretrained: a text is read once, and what is behind the encoder learns
 
     def check(self, name: str) -> None:
         if self.dim % self.heads:
@@ -41,6 +44,7 @@ class FeatureConfig(Section, frozen=True, kw_only=True):
     trigram_rows: int  # rows of a trigram table, row 0 is padding
     title_tokens: int
     description_tokens: int
+    text_tokens: int = 96  # of title and description as one text, where the channel `text` reads them
     query_tokens: int | None = None  # at most; None: the 99th percentile of the training queries
 
 

@@ -11,7 +11,7 @@ from models.channels import CategoryChannel, ChannelOutput, ImageChannel, TextCh
 from models.encoder import TextEncoder
 from models.features import FeatureSpec
 from models.fusion import FUSIONS, Fusion, only
-from models.sections import FURTHER_DOCUMENT_CHANNELS, EncoderConfig, ModelConfig
+from models.sections import EncoderConfig, ModelConfig
 
 # Channels that go missing together (Que2Search 3.6), for gradient blending.
 GROUPS = (
@@ -60,6 +60,10 @@ class Tower(nn.Module):
         needed = (name for channel in self.channels for name in self.features[channel])
         return tuple(dict.fromkeys((*self.always, *needed)))
 
+    def text_encoders(self) -> list[TextEncoder]:
+        """Each once, where channels share one."""
+        return [module for module in self.modules() if isinstance(module, TextEncoder)]
+
     def encode_channels(self, *features: Tensor) -> list[ChannelOutput]:
         """The channels' outputs in their order; `features` are those of `inputs`."""
         given = dict(zip(self.inputs, features, strict=True))
@@ -104,6 +108,7 @@ class DocumentTower(Tower):
         "image": ("images", "image_mask"),
         "language": ("language_ids",),
         "country": ("country_ids",),
+        "text": ("text_ids",),
     }
     always: ClassVar[tuple[str, ...]] = (
         "title_ids",
@@ -125,7 +130,7 @@ class TwoTowers(nn.Module):
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The text encoders' parameters, which learn at their own rate (Que2Search 3.1)."""
-        encoders = [module for module in self.modules() if isinstance(module, TextEncoder)]
+        encoders = self.query.text_encoders() + self.document.text_encoders()
         return list({id(p): p for encoder in encoders for p in encoder.parameters()}.values())
 
 
@@ -184,14 +189,14 @@ def _document_channels(config: ModelConfig, spec: FeatureSpec, *, vocabulary: in
     names = [name for name in config.document_channels if name != "image" or spec.image_dim]
     shared: TextEncoder | None = None  # one encoder for all text fields, unless the configuration says otherwise
     for name in names:
-        if name.endswith("_text"):
+        if name == "text" or name.endswith("_text"):
             if shared is None or not config.shared_encoder:
-                tokens = max(spec.title_tokens, spec.description_tokens)
+                tokens = max(spec.title_tokens, spec.description_tokens, spec.text_tokens)
                 shared = _encoder(config.document_encoder, config, vocabulary=vocabulary, max_tokens=tokens)
             yield name, TextChannel(shared, dim=config.dim)
         elif name.endswith("_trigram"):
             yield name, TrigramChannel(rows=spec.trigram_rows, dim=config.dim)
-        elif name in FURTHER_DOCUMENT_CHANNELS:
+        elif name in ("language", "country"):
             values = spec.languages if name == "language" else spec.countries
             yield name, CategoryChannel(values=len(values), dim=config.dim)
         else:

@@ -14,7 +14,10 @@ COMMANDS = [
     ["data", "sample"],
     ["data", "import"],
     ["train"],
+    ["pretrain"],
     ["evaluate"],
+    ["ablate"],
+    ["ablate-adaptive"],
     ["export"],
     ["build"],
     ["tune"],
@@ -30,9 +33,9 @@ COMMANDS = [
 
 
 def que2search(*arguments: str | Path, home: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
+    """Run the installed command as a user does."""
     return subprocess.run(
-        [sys.executable, ROOT / "que2search.py", *map(str, arguments)],
+        [Path(sys.executable).with_name("que2search"), *map(str, arguments)],
         cwd=home,
         env={"PATH": "", "TERM": "dumb", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -16,7 +16,7 @@ from models.evaluation.systems import LexicalSystem, System, VectorSystem
 from models.evaluation.task import EvaluationTask
 from models.reader import PretrainedReader, TextsRead
 from models.training.batches import DocumentTable
-from models.training.run import Run
+from models.training.run import TEACHER_FILE, Run
 from models.training.train import train_once
 from models.training.trainer import Reporter
 
@@ -105,7 +105,11 @@ def evaluate_missing(run: Run, dataset: Dataset) -> Evaluation:
 def trigram_variant(run: Run, dataset: Dataset, *, report: Reporter | None = None) -> Run:
     """The run's trigram-only variant, trained now unless it was before, on the same data and settings."""
     config = run.config.replace_channels(**TRIGRAM_ONLY)
-    return train_once(dataset, run.path / TRIGRAM_RUN, config, featurizer=run.featurizer, report=report)
+    out = run.path / TRIGRAM_RUN
+    if config.teacher and not (out / TEACHER_FILE).exists():
+        out.mkdir(exist_ok=True)
+        (out / TEACHER_FILE).hardlink_to(run.path / TEACHER_FILE)  # it has read these texts
+    return train_once(dataset, out, config, featurizer=run.featurizer, report=report)
 
 
 def _pretrained_system(

@@ -82,7 +82,8 @@ def reading(study: RadiusStudy) -> list[str]:
     )
     noise = (
         f"A ranker that knows words alone does best on what {study.minimum_cosine[best]:.2f} lets in: nDCG@10 "
-        f"{study.ranked_ndcg[best]:.3f}, against {loosest:.3f} on the loosest radius."
+        f"{study.ranked_ndcg[best]:.3f}, "
+        + (f"against {loosest:.3f} on the loosest radius." if best else "no radius is looser.")
     )
     said = [cost, noise]
     if best > 0 and loosest < study.ranked_ndcg[best]:

@@ -81,9 +81,7 @@ def _ablation_rows(result: AblationResult) -> list[AblationRow]:
                 for metric in ABLATION_METRICS
                 if metric in row.metrics
             },
-            "; ".join(
-                filter(None, [row.over and f"over {row.over}: {row.verdict}", row.paper and f"paper: {row.paper}"])
-            ),
+            _note(row),
         )
         for row in result.rows
     ]
@@ -91,8 +89,8 @@ def _ablation_rows(result: AblationResult) -> list[AblationRow]:
 
 def _note(row: RowResult) -> str:
     """Against which row it helps, and what the paper has."""
-    compared = [f"over {row.over}: {row.verdict}"] if row.over else []
-    return "; ".join([*compared, *([f"paper: {row.paper}"] if row.paper else [])])
+    compared = f"over {row.over}: {row.verdict}" if row.over else ""
+    return "; ".join(filter(None, [compared, row.paper and f"paper: {row.paper}"]))
 
 
 def _sensitivities(result: AblationResult) -> Sequence[Sensitivity]:

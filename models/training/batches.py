@@ -64,6 +64,7 @@ class DocumentTable:
         spec = featurizer.spec
         titles: list[TextIds] = []
         descriptions: list[TextIds] = []
+        texts: list[list[int]] = []
         images, masks, languages, countries = [], [], [], []
         self.row_of: dict[str, int] = {}
         for batch in dataset.product_batches():
@@ -73,6 +74,8 @@ class DocumentTable:
             descriptions += [
                 featurizer.text_ids(text or "", spec.description_tokens) for text in batch["description"].to_pylist()
             ]
+            fields = zip(batch["title"].to_pylist(), batch["description"].to_pylist(), strict=True)
+            texts += [featurizer.whole_text_ids(title, description) for title, description in fields]
             vectors, mask = featurizer.images(batch["image_vectors"].to_pylist())
             images.append(vectors)
             masks.append(mask)
@@ -80,6 +83,7 @@ class DocumentTable:
             countries.append(featurizer.country_ids(batch["country"].to_pylist()))
         self._title_tokens, self._title_trigrams = _columns(titles)
         self._description_tokens, self._description_trigrams = _columns(descriptions)
+        self._texts = Ragged(texts)
         self._images = np.concatenate(images)
         self._image_mask = np.concatenate(masks)
         self._language_ids = np.concatenate(languages)
@@ -91,7 +95,8 @@ class DocumentTable:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row's longest text, (n,)."""
-        return np.maximum(self._title_tokens.lengths, self._description_tokens.lengths)
+        longest = np.maximum(self._title_tokens.lengths, self._description_tokens.lengths)
+        return np.maximum(longest, self._texts.lengths)
 
     def without(self, *, descriptions: bool = False, images: bool = False) -> "DocumentTable":
         """The same products with their descriptions or their images missing."""
@@ -100,6 +105,7 @@ class DocumentTable:
             blank = {
                 "_description_tokens": Ragged([[CLS]] * len(self)),
                 "_description_trigrams": Ragged([[]] * len(self)),
+                "_texts": self._title_tokens,
             }
             vars(table).update(blank)
         if images:
@@ -116,6 +122,7 @@ class DocumentTable:
             image_mask=self._image_mask[rows],
             language_ids=self._language_ids[rows],
             country_ids=self._country_ids[rows],
+            text_ids=self._texts.padded(rows),
         )
 
 

@@ -35,6 +35,7 @@ def prepare_featurizer(dataset: Dataset, pairs: pl.DataFrame, config: RunConfig)
         countries=tuple(sorted({code.upper() for code in pairs["country"].drop_nulls().unique()})),
         image_dim=image_dim(dataset),
         languages=_languages(dataset) if "language" in config.model.document_channels else (),
+        text_tokens=features.text_tokens if "text" in config.model.document_channels else 0,
     )
     draft = Featurizer(spec, tokenizer)
     if features.query_tokens:

@@ -83,7 +83,7 @@ def record(path: Path) -> TrainingRecord:
 def start_run(path: Path, config: RunConfig, featurizer: Featurizer) -> None:
     """Make the directory and write what must be there before the first step."""
     path.mkdir(parents=True, exist_ok=True)
-    for name in (TRAINING_FILE, CHECKPOINT_FILE, BEST_FILE, TEACHER_FILE):
+    for name in (TRAINING_FILE, CHECKPOINT_FILE, BEST_FILE):
         (path / name).unlink(missing_ok=True)
     featurizer.save(path)
     config.save(path / CONFIG_FILE)  # last: with it, the run can be resumed

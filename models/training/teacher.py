@@ -1,18 +1,20 @@
 """A pretrained encoder as the teacher of both towers: in-batch similarities, beside the pairs' own loss.
 
 The teacher reads a query, and a product's title and description as one text. It reads each once, before the first
-step; its vectors stay in the run directory for a run that is resumed.
+step; its vectors stay in the run directory for a run that is resumed, or trained again otherwise.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.errors import RunError
+from models.features import whole_text
 from models.losses import distil_similarities
 from models.reader import PretrainedReader, TextsRead
 from models.sections import TeacherConfig
@@ -53,21 +55,38 @@ def read_by_teacher(
 ) -> None:
     """Write the teacher's vectors of the queries and of the products (title, description) to `path`.
 
+    What is there already stays where it is of these very texts and this encoder.
+
     Raises:
         ConfigError: the directory is not an encoder that can be read.
     """
+    texts = [*queries, *(whole_text(title, description) for title, description in products)]
+    identity = _identity(config, texts)
+    if _identity_of(path) == identity:
+        return
     reader = PretrainedReader(Path(config.encoder), tokens=config.tokens)
-    texts = [*queries, *(f"{title}. {description}" if description else title for title, description in products)]
     vectors = torch.from_numpy(reader.vectors(texts, progress=progress))
     beside = path.with_name(f"{path.name}.tmp")
     parts = {"queries": vectors[: len(queries)].clone(), "documents": vectors[len(queries) :].clone()}
-    save_file(parts, beside)
+    save_file(parts, beside, metadata={"identity": identity})
     beside.replace(path)
 
 
 def load_teacher(config: TeacherConfig, path: Path) -> Teacher:
-    """Raises RunError where `path` is missing or damaged."""
+    """The teacher with what `read_by_teacher` wrote."""
+    return Teacher(config, **load_file(path))
+
+
+def _identity(config: TeacherConfig, texts: Sequence[str]) -> str:
+    """Of all that decides the vectors; an encoder is known by its files' sizes and times."""
+    files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(config.encoder).iterdir())
+    return hashlib.sha256(msgspec.json.encode((files, config.tokens, texts))).hexdigest()
+
+
+def _identity_of(path: Path) -> str | None:
+    """Of a file's vectors; None where there is none, or a damaged one."""
     try:
-        return Teacher(config, **load_file(path))
-    except (OSError, SafetensorError) as exc:
-        raise RunError(f"cannot read {path}: {exc}; train without --resume") from exc
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("identity")
+    except (OSError, SafetensorError):
+        return None

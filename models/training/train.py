@@ -177,7 +177,7 @@ def _teacher(
     """The teacher with its vectors of all queries and products; None without one. It reads them once in a run."""
     if config.teacher is None:
         return None
-    if ranks.is_main and not path.exists():
+    if ranks.is_main:
         read_by_teacher(
             config.teacher,
             path,
@@ -202,6 +202,9 @@ def _carried(dataset: Dataset, numbered: NumberedPairs) -> np.ndarray:
 def _towers(config: RunConfig, featurizer: Featurizer) -> TwoTowers:
     towers = build_towers(config.model, featurizer.spec, vocabulary=featurizer.vocabulary)
     load_pretrained_encoders(towers, config.model)
+    configured = ((towers.query, config.model.query_encoder), (towers.document, config.model.document_encoder))
+    for encoder in (each for tower, settings in configured if settings.frozen for each in tower.text_encoders()):
+        encoder.remember()
     if config.blending:
         for tower in (towers.query, towers.document):
             tower.groups = channel_groups(config.blending.groups, tower)

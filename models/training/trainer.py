@@ -187,6 +187,7 @@ def build_optimizer(towers: TwoTowers, objective: nn.Module, config: TrainConfig
     """Adam with a rate of its own for the text encoders (Que2Search 3.1)."""
     encoder = towers.encoder_parameters()
     encoder_ids = {id(parameter) for parameter in encoder}
+    encoder = [parameter for parameter in encoder if parameter.requires_grad]  # none of a frozen one's
     others = [parameter for parameter in towers.parameters() if id(parameter) not in encoder_ids]
     groups = [
         {"params": [*others, *objective.parameters()], "peak": config.learning_rate},

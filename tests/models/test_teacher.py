@@ -11,7 +11,8 @@ import torch
 from models.config import RunConfig, load_config
 from models.data.schema import Dataset
 from models.encoder import TextEncoder
-from models.errors import ConfigError, RunError
+from models.errors import ConfigError
+from models.evaluation.evaluate import trigram_variant
 from models.features import train_tokenizer
 from models.pretrained import save_pretrained
 from models.reader import PretrainedReader
@@ -21,7 +22,7 @@ from models.training.batches import PairBatch
 from models.training.checkpoint import Evaluation
 from models.training.objective import Objective
 from models.training.run import TEACHER_FILE, record
-from models.training.teacher import Teacher, load_teacher
+from models.training.teacher import Teacher, load_teacher, read_by_teacher
 from models.training.train import train
 from tests.helpers import TEXTS, small_config
 
@@ -121,20 +122,36 @@ def test_a_killed_run_goes_on_with_what_its_teacher_read(dataset: Dataset, direc
     assert histories[0] == pytest.approx(histories[1], abs=1e-6)
 
 
-def test_a_new_run_has_its_teacher_read_again(dataset: Dataset, directory: Path, tmp_path: Path) -> None:
-    """What an earlier run left in the directory may be of other texts or another teacher."""
-    out = tmp_path / "run"
-    out.mkdir()
-    (out / TEACHER_FILE).write_bytes(b"of another run")
-    train(dataset, out, taught(tmp_path, directory))
+def test_texts_are_read_again_only_where_they_differ(directory: Path, tmp_path: Path) -> None:
+    """The same texts and encoder: the file stays. A damaged file, another text or another cut: read anew."""
+    path, config = tmp_path / TEACHER_FILE, TeacherConfig(encoder=str(directory), tokens=40)
+    path.write_bytes(b"damaged")
 
-    assert dataset.product_count == len(load_teacher(TeacherConfig(encoder="unused"), out / TEACHER_FILE)._documents)
+    def is_read(config: TeacherConfig, *titles: str) -> bool:
+        readings: list[int] = []
+        read_by_teacher(
+            config,
+            path,
+            queries=["lamp"],
+            products=[(title, None) for title in titles],
+            progress=lambda done, _most: readings.append(done),
+        )
+        return bool(readings)
+
+    assert is_read(config, "red lamp", "sofa")
+    assert not is_read(config, "red lamp", "sofa")
+    assert is_read(config, "red lamp", "green sofa")
+    assert is_read(msgspec.structs.replace(config, tokens=4), "red lamp", "green sofa")
+    assert (2, 16) == load_teacher(config, path)._documents.shape
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / TEACHER_FILE).write_bytes(b"nonsense")
-    with pytest.raises(RunError, match="train without --resume"):
-        load_teacher(TeacherConfig(encoder="unused"), tmp_path / TEACHER_FILE)
+def test_the_trigram_variant_has_the_same_teacher(dataset: Dataset, directory: Path, tmp_path: Path) -> None:
+    """The baseline differs from the run in its channels alone, and nothing is read again for it."""
+    run = train(dataset, tmp_path / "run", taught(tmp_path, directory))
+    variant = trigram_variant(run, dataset)
+
+    assert variant.config.teacher == run.config.teacher
+    assert (variant.path / TEACHER_FILE).samefile(run.path / TEACHER_FILE)
 
 
 def test_a_directory_without_an_encoder_is_refused_before_training(dataset: Dataset, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def system(name: str, value: float) -> SystemResult:
         family="length", label="1-4", pairs=1234, judged_queries=7, metrics=dict.fromkeys(METRICS, value)
     )
     metrics: dict[str, Estimate | None] = dict.fromkeys(METRICS, Estimate(value, value - 0.01, value + 0.02))
-    return SystemResult(name=name, metrics=metrics, slices=[part])
+    return SystemResult(name=name, metrics=metrics, slices=[part], languages={})
 
 
 def evaluation(name: str = "full model") -> Evaluation:
