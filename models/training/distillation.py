@@ -164,7 +164,7 @@ def student_config(config: RunConfig, teacher: RunConfig) -> RunConfig:
         query_channels=config.model.query_channels,
         dropout=config.model.dropout,
     )
-    alone = {"curriculum": None, "mining": None, "classification": None, "blending": None}
+    alone = {"curriculum": None, "mining": None, "teacher": None, "classification": None, "blending": None}
     return msgspec.structs.replace(config, features=teacher.features, model=student, **alone)
 
 

@@ -64,3 +64,18 @@ def test_it_trains_exports_and_passes_parity(minilm: Path, dataset_dir: Path, tm
     assert "tokenizer.json" in manifest.files
     assert max(manifest.parity.values()) < 1e-4
     assert np.linalg.norm(release.embed_query("red dress", "US")) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_catalogue_is_learnt_with_it_as_encoder_and_teacher(minilm: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    """Preset `catalogue`: the encoder stays as it is in both towers, teaches them, and is exported within them."""
+    file = tmp_path / "catalogue.toml"
+    file.write_text("[train]\nbatch = 64\nepochs = 1\nwarmup_steps = 5\nthreads = 1")
+    dataset = Dataset.open(dataset_dir)
+    run = train(dataset, tmp_path / "run", load_config(preset="catalogue", path=file, encoder=minilm))
+    manifest = export(run, dataset, tmp_path / "release")
+    release = open_release(tmp_path / "release")
+    product = release.embed_product({"title": "red dress", "description": "worn twice, like new"})
+
+    assert 384 == release.dim
+    assert max(manifest.parity.values()) < 1e-4
+    assert product @ release.embed_query("red dress", None) > product @ release.embed_query("bicycle", None)
