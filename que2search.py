@@ -116,6 +116,11 @@ DatasetOut = Annotated[Path, in_home("--out", "datasets/sample", "Where to write
 RunOut = Annotated[Path, in_home("--out", "runs/sample", "Where to write the run.")]
 ImportOut = Annotated[Path, typer.Option("--out", help="Where to write the dataset.", show_default=False)]
 ReleaseOut = Annotated[Path, in_home("--out", "releases/sample", "Where to write the release.")]
+PresetOption = Annotated[Preset, typer.Option(help="Sizes to start from.")]
+BasePresetOption = Annotated[Preset, typer.Option("--preset", help="What the rows' changes are laid over.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML laid over the preset.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 EncoderOption = Annotated[
     Path | None, typer.Option(help="Pretrained text encoder to start from: a directory in Hugging Face layout.")
 ]
@@ -271,12 +276,12 @@ def data_images(
 def train(
     data: DataOption,
     out: RunOut,
-    preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
-    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    preset: PresetOption = Preset.tiny,
+    config: ConfigOption = None,
     encoder: EncoderOption = None,
     teacher: TeacherOption = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    seed: SeedOption = None,
+    resume: ResumeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Train the two towers on a dataset's conversations until the validation ROC AUC stops rising.
@@ -307,10 +312,10 @@ def pretrain(
     data: DataOption,
     out: Annotated[Path, in_home("--out", "encoders/sample", "Where to write the encoder directory.")],
     tower: Annotated[TowerName, typer.Option(help="Whose text encoder: its sizes.")] = TowerName.document,
-    preset: Annotated[Preset, typer.Option(help="Sizes to start from.")] = Preset.tiny,
-    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the configuration's.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    preset: PresetOption = Preset.tiny,
+    config: ConfigOption = None,
+    seed: SeedOption = None,
+    resume: ResumeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Pre-train a text encoder on the dataset's own text by masked language model; `train --encoder` starts from it."""
@@ -403,8 +408,8 @@ def evaluate(
 def ablate(
     data: DataOption,
     out: AblationOut,
-    preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
-    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    preset: BasePresetOption = Preset.ablation,
+    config: ConfigOption = None,
     encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
     jobs: JobsOption = len(os.sched_getaffinity(0)),
@@ -425,8 +430,8 @@ def ablate(
 def ablate_adaptive(
     data: DataOption,
     out: AblationOut,
-    preset: Annotated[Preset, typer.Option(help="What the rows' changes are laid over.")] = Preset.ablation,
-    config: Annotated[Path | None, typer.Option(help="TOML laid over the preset.")] = None,
+    preset: BasePresetOption = Preset.ablation,
+    config: ConfigOption = None,
     encoder: EncoderOption = None,
     seeds: SeedsOption = 3,
     jobs: JobsOption = len(os.sched_getaffinity(0)),

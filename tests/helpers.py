@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from index.ann import FaissIndex
 from index.build import Steps, fill, train
@@ -12,7 +13,10 @@ from index.catalogue import Catalogue, VectorBatch
 from index.spec import new_index, spec_from_factory
 from models.config import RunConfig, load_config
 from models.data.schema import EVENTS, JUDGEMENTS, PRODUCTS, Dataset, DatasetWriter
+from models.encoder import TextEncoder
 from models.features import FeatureSpec, Featurizer, train_tokenizer
+from models.pretrained import save_pretrained
+from models.sections import EncoderConfig
 
 # models
 
@@ -56,6 +60,16 @@ def small_featurizer(**changes: object) -> Featurizer:
         "image_dim": 4,
     }
     return Featurizer(FeatureSpec(**(spec | changes)), train_tokenizer(TEXTS, vocabulary=120))
+
+
+def small_encoder(out: Path, *, dropout: float = 0.0) -> TextEncoder:
+    """A text encoder of 16 dimensions, read by its mean; and the same in `out`, in Hugging Face layout."""
+    tokenizer = train_tokenizer(TEXTS, vocabulary=120)
+    config = EncoderConfig(layers=1, dim=16, heads=2, ffn=24, pooling="mean")
+    torch.manual_seed(0)
+    encoder = TextEncoder(config, vocabulary=tokenizer.size, max_tokens=96, dropout=dropout)
+    save_pretrained(out, encoder, config, tokenizer)
+    return encoder
 
 
 def small_config(folder: Path, *, seed: int = 0, extra: str = "") -> RunConfig:

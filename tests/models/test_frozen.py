@@ -10,14 +10,11 @@ import torch
 from models.channels import TextChannel
 from models.config import load_config
 from models.data.schema import Dataset
-from models.encoder import TextEncoder
 from models.errors import ConfigError
-from models.features import train_tokenizer, whole_text
-from models.pretrained import save_pretrained
-from models.sections import EncoderConfig
+from models.features import whole_text
 from models.training.batches import DocumentTable
 from models.training.train import train
-from tests.helpers import SMALL_CONFIG, TEXTS, small_featurizer
+from tests.helpers import SMALL_CONFIG, small_encoder, small_featurizer
 
 FROZEN = """
 document_channels = ["text", "title_trigram"]
@@ -29,18 +26,9 @@ frozen = true
 """
 
 
-def small_encoder(out: Path) -> TextEncoder:
-    tokenizer = train_tokenizer(TEXTS, vocabulary=120)
-    config = EncoderConfig(layers=1, dim=16, heads=2, ffn=24, pooling="mean")
-    torch.manual_seed(0)
-    encoder = TextEncoder(config, vocabulary=tokenizer.size, max_tokens=96, dropout=0.5)
-    save_pretrained(out, encoder, config, tokenizer)
-    return encoder
-
-
 def test_it_reads_a_text_once_whatever_it_is_padded_to(tmp_path: Path) -> None:
     """While it trains it gives what it gives in use, no dropout in it; padding makes no other text."""
-    encoder = small_encoder(tmp_path).eval()
+    encoder = small_encoder(tmp_path, dropout=0.5).eval()
     ids = torch.tensor([[1, 7, 9, 0], [1, 8, 0, 0], [1, 7, 9, 0]])
     with torch.no_grad():
         in_use = encoder(ids)

@@ -10,13 +10,10 @@ import torch
 
 from models.config import RunConfig, load_config
 from models.data.schema import Dataset
-from models.encoder import TextEncoder
 from models.errors import ConfigError
 from models.evaluation.evaluate import trigram_variant
-from models.features import train_tokenizer
-from models.pretrained import save_pretrained
 from models.reader import PretrainedReader
-from models.sections import EncoderConfig, TeacherConfig
+from models.sections import TeacherConfig
 from models.towers import Views
 from models.training.batches import PairBatch
 from models.training.checkpoint import Evaluation
@@ -24,7 +21,7 @@ from models.training.objective import Objective
 from models.training.run import TEACHER_FILE, record
 from models.training.teacher import Teacher, load_teacher, read_by_teacher
 from models.training.train import train
-from tests.helpers import TEXTS, small_config
+from tests.helpers import small_config, small_encoder
 
 
 class Killed(Exception):
@@ -35,11 +32,7 @@ class Killed(Exception):
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small encoder in Hugging Face layout, read by the mean of its tokens."""
     out = tmp_path_factory.mktemp("encoder")
-    tokenizer = train_tokenizer(TEXTS, vocabulary=120)
-    config = EncoderConfig(layers=1, dim=16, heads=2, ffn=24, pooling="mean")
-    torch.manual_seed(0)
-    encoder = TextEncoder(config, vocabulary=tokenizer.size, max_tokens=40, dropout=0.0)
-    save_pretrained(out, encoder, config, tokenizer)
+    small_encoder(out)
     return out
 
 
