@@ -61,11 +61,11 @@ $(CATALOGUE)/.tuned: $(CATALOGUE)/CURRENT
 evaluate: $(RUN)/training.json
 	$(Q2S) evaluate --run $(RUN) --data $(DATASET)
 
-# What each part of the model is worth, over three seeds: about an hour on two cores. A stopped one goes on.
+# What each part of the model is worth, and JD's adaptive losses against fixed ones, over three seeds. A stopped one goes on.
 ABLATION_DATA := $(HOME_DIR)/datasets/ablation
-.PHONY: ablate
-ablate: $(ABLATION_DATA)/manifest.json
-	$(Q2S) ablate --data $(ABLATION_DATA)
+.PHONY: ablate ablate-adaptive
+ablate ablate-adaptive: $(ABLATION_DATA)/manifest.json
+	$(Q2S) $@ --data $(ABLATION_DATA)
 
 $(ABLATION_DATA)/manifest.json: | $(VENV)/.serve-and-train
 	$(Q2S) data sample --out $(ABLATION_DATA) --products 8000
