@@ -8,12 +8,15 @@ from models.config import TRIGRAM_ONLY, load_config, saved_config
 from models.errors import ConfigError
 from models.presets import PRESETS
 from models.sections import AdaptiveMargin, ClassificationConfig, MarginRank
+from tests.helpers import small_encoder
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_load_and_save_as_they_are(preset: str, tmp_path: Path) -> None:
     """config.toml of a run gives the run's configuration again, to the last key."""
-    config = load_config(preset=preset, seed=7)
+    if preset == "catalogue":  # it wants an encoder
+        small_encoder(tmp_path / "encoder")
+    config = load_config(preset=preset, seed=7, encoder=tmp_path / "encoder" if preset == "catalogue" else None)
     config.save(tmp_path / "config.toml")
 
     assert config == saved_config(tmp_path / "config.toml")

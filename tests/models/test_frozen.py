@@ -12,6 +12,7 @@ from models.config import load_config
 from models.data.schema import Dataset
 from models.errors import ConfigError
 from models.features import whole_text
+from models.tokenizers import CLS
 from models.training.batches import DocumentTable
 from models.training.train import train
 from tests.helpers import SMALL_CONFIG, small_encoder, small_featurizer
@@ -92,7 +93,7 @@ def test_title_and_description_are_one_text_where_a_channel_reads_them_so() -> N
     assert featurizer.text_ids("red dress", 20).tokens == title
     assert "lamp" == whole_text("lamp", None) == whole_text("lamp", "")
     assert 20 == featurizer.documents(["lamp " * 30], [None], [None]).text_ids.shape[1]
-    assert [[1]] == small_featurizer().documents(["lamp"], [None], [None]).text_ids.tolist()
+    assert [[CLS]] == small_featurizer().documents(["lamp"], [None], [None]).text_ids.tolist()
     assert small_featurizer(text_tokens=20).hash != small_featurizer().hash
 
 
