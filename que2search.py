@@ -303,7 +303,7 @@ def train(
         else:
             train_towers(Dataset.open(data), out, settings, resume=resume, report=report, reading=reading)
     trained = record(out)
-    console.print(training_summary(trained), highlight=False)
+    console.print(training_summary(trained, wants_stage_two=settings.curriculum is not None), highlight=False)
     finish(f"run {out}", trained, json_file)
 
 
@@ -821,12 +821,12 @@ def training_reporter(progress: ProgressCallback) -> "Reporter":
     return report
 
 
-def training_summary(trained: "TrainingRecord") -> str:
+def training_summary(trained: "TrainingRecord", *, wants_stage_two: bool) -> str:
     """How it ended, how fast it was, and what it took."""
     position = trained.position
     ended = f"best validation ROC AUC {position.best_roc_auc:.4f} at step {position.best_step} of {position.step}"
     cost = f"{trained.pairs_per_second:,.0f} pairs/s, {trained.peak_memory_mb:,.0f} MB at most"
-    if position.stage_one_converged is False:
+    if wants_stage_two and position.stage_one_converged is False:
         ended += "; stage 1 used up its epochs before it converged, so no stage 2 follows: raise train.epochs for one"
     return f"{ended}; {cost}"
 
