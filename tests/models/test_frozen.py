@@ -99,7 +99,7 @@ def test_title_and_description_are_one_text_where_a_channel_reads_them_so() -> N
 
 def test_a_table_of_documents_reads_as_the_featuriser_does(dataset_dir: Path) -> None:
     """Row by row; with descriptions taken away a product's one text is its title."""
-    dataset, featurizer = Dataset.open(dataset_dir), small_featurizer(text_tokens=20)
+    dataset, featurizer = Dataset.open(dataset_dir), small_featurizer(title_tokens=20, text_tokens=20)
     table, rows = DocumentTable(dataset, featurizer), np.array([3, 0])
     products = dataset.products().to_dicts()
     read = featurizer.products([products[row] for row in rows])

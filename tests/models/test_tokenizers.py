@@ -75,8 +75,8 @@ def test_a_damaged_tokenizer_is_named(content: bytes, tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "nowhere")
 
 
-def test_releases_without_languages_keep_their_hash() -> None:
-    """The hash of a feature space that knows no languages is what it was before there were any."""
+def test_releases_without_later_features_keep_their_hash() -> None:
+    """The hash of a feature space without languages and whole texts is what it was before there were any."""
     import hashlib
 
     import msgspec
@@ -84,6 +84,7 @@ def test_releases_without_languages_keep_their_hash() -> None:
     featurizer = small_featurizer()
     spec = msgspec.structs.asdict(featurizer.spec)
     assert spec.pop("languages") == ()
+    assert spec.pop("text_tokens") == 0
 
     assert hashlib.sha256(msgspec.json.encode(spec) + featurizer.tokenizer.saved).hexdigest() == featurizer.hash
     assert featurizer.hash != small_featurizer(languages=("en",)).hash
