@@ -24,8 +24,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {
             "loss": {"type": "softmax"},
             "batch": 256,
-            "epochs": 6,
-            "decay_epochs": 3,
+            "epochs": 4,
+            "decay_epochs": 2,
             "evaluations_per_epoch": 4,
             "patience": 2,
             "least_gain": 0.004,
