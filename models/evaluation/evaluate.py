@@ -106,9 +106,10 @@ def trigram_variant(run: Run, dataset: Dataset, *, report: Reporter | None = Non
     """The run's trigram-only variant, trained now unless it was before, on the same data and settings."""
     config = run.config.replace_channels(**TRIGRAM_ONLY)
     out = run.path / TRIGRAM_RUN
-    if config.teacher and not (out / TEACHER_FILE).exists():
+    read, reads = run.path / TEACHER_FILE, out / TEACHER_FILE
+    if read.exists() and not reads.exists():
         out.mkdir(exist_ok=True)
-        (out / TEACHER_FILE).hardlink_to(run.path / TEACHER_FILE)  # it has read these texts
+        reads.hardlink_to(read)  # the teacher has read these texts
     return train_once(dataset, out, config, featurizer=run.featurizer, report=report)
 
 
