@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "decay_epochs": 3,
             "evaluations_per_epoch": 4,
             "patience": 2,
-            "least_gain": 0.004,
+            "least_gain": 0.006,
         },
         "curriculum": {"epochs": 1, "patience": 1},
     },
