@@ -1,5 +1,6 @@
-"""A whole search without HTTP: query text in, JSON out, first page and later page, stage by stage."""
+"""A whole search without HTTP: query text in, JSON out, the first page and later ones, stage by stage."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from service.rendering import render
 from service.schemas import MAX_QUERY, SearchRequest
 from service.serving import UNHURRIED, load_pipeline
 from service.settings import load_settings
+
+DEEP_PAGES = (10, 50)  # beside pages 1 and 2: what a page costs must not depend on its number
+DEEP_WALKS = 50  # queries that are followed so far
 
 
 def run(
@@ -34,8 +38,8 @@ def run(
     overrides = {"release": release, "catalogue": catalogue, "engine": engine}
     pipeline = load_pipeline(load_settings({}, overrides=overrides))
     firsts = golden_requests(pipeline)
-    laters = [request for first in firsts if (request := next_page(pipeline, first)) is not None]
-    pages = {"first page": firsts, "later page": laters}
+    pages = {"first page": firsts, "later page": list(following(pipeline, firsts))}
+    pages |= {f"page {page}": deep_page(pipeline, firsts[:DEEP_WALKS], page) for page in DEEP_PAGES}
     arms = {name: partial(_block, pipeline, requests, calls) for name, requests in pages.items() if requests}
     with pinned() as core:
         measured = interleave(arms, blocks=blocks, progress=progress)
@@ -78,6 +82,18 @@ def next_page(pipeline: Pipeline, request: SearchRequest) -> SearchRequest | Non
     """The request that follows by cursor; None where the first page shows all there is."""
     cursor = answer(pipeline, request, Clock()).cursor
     return None if cursor is None else SearchRequest(q=request.q, country=request.country, cursor=cursor)
+
+
+def following(pipeline: Pipeline, requests: Iterable[SearchRequest]) -> Iterable[SearchRequest]:
+    """The next pages, where there are any."""
+    return (following for request in requests if (following := next_page(pipeline, request)) is not None)
+
+
+def deep_page(pipeline: Pipeline, firsts: Iterable[SearchRequest], page: int) -> list[SearchRequest]:
+    """Page `page` of searches that reach so far, each by the cursor of the page before."""
+    for _ in range(page - 1):
+        firsts = following(pipeline, firsts)
+    return list(firsts)
 
 
 def answer(pipeline: Pipeline, request: SearchRequest, clock: Clock) -> Answer:

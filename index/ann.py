@@ -1,6 +1,8 @@
 """Nearest products by inner product: the protocol every index keeps, and its Faiss implementation."""
 
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,12 +12,49 @@ import numpy as np
 from index.errors import IndexFileError, SpecError
 from index.spec import layers_of
 
+_ID_BYTES = 8  # of a row in an inverted list
+
 
 class Hits(NamedTuple):
     """What a search found. Rows are sorted by (-score, number), so equal scores come in one order always."""
 
     numbers: np.ndarray  # (n, candidates) int64 product numbers, best first; -1 where the probed lists ran out
     scores: np.ndarray  # (n, candidates) float32 inner products; -inf where numbers is -1
+
+
+class Ranked(NamedTuple):
+    """One query's list, sorted by (-score, number), of whatever length."""
+
+    numbers: np.ndarray  # (k,) int64 product numbers
+    scores: np.ndarray  # (k,) float32 inner products
+
+
+class RowFilter:
+    """Which rows of an index may be found, as a bitmap. Made once, it serves any number of searches and threads.
+
+    Args:
+        mask: (count,) bool, by row: an index of product numbers `numbers` holds `numbers[row]` in each.
+    """
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.count = len(mask)
+        self.allowed = int(np.count_nonzero(mask))  # rows
+        self._bits = np.packbits(mask, bitorder="little")
+        self.selector: Any = faiss.IDSelectorBitmap(self._bits)  # type: ignore[call-arg, arg-type]  # stubs: pointers
+
+    def rows(self) -> np.ndarray:
+        """(allowed,) int64, ascending."""
+        return np.flatnonzero(np.unpackbits(self._bits, count=self.count, bitorder="little"))
+
+
+@dataclass(frozen=True)
+class IndexStats:
+    """What an index is made of."""
+
+    count: int  # vectors
+    dim: int
+    nlist: int | None
+    bytes_per_product: float  # codes, ids, what is re-scored, and a product's share of the centroids
 
 
 class AnnIndex(Protocol):
@@ -25,21 +64,40 @@ class AnnIndex(Protocol):
     count: int
     nlist: int | None
 
-    def search(self, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> Hits:
+    def search(
+        self, queries: np.ndarray, *, nprobe: int | None, candidates: int, only: RowFilter | None = None
+    ) -> Hits:
         """The best `candidates` products of each query, as found in its `nprobe` nearest lists.
 
         Args:
             queries: (n, dim) float32.
             nprobe: lists to probe, 1 to nlist; None when the index has no lists.
             candidates: length of the list; a property of the effort, whatever the page or its size.
+            only: the rows that may be found; None: all of them.
 
         Raises:
-            SpecError: nprobe does not fit the index, candidates < 1, or the queries have another dimension.
+            SpecError: nprobe or `only` does not fit the index, candidates < 1, or the queries have another dimension.
+        """
+        ...
+
+    def within(
+        self, queries: np.ndarray, *, nprobe: int | None, min_score: float, only: RowFilter | None = None
+    ) -> list[Ranked]:
+        """Per query every product of its `nprobe` nearest lists whose score is `min_score` (the radius) or more.
+
+        An index that re-scores does so with what its codes let through: close to the radius some may be missing.
+
+        Raises:
+            SpecError: as `search`.
         """
         ...
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """(n,) int64: how many stored codes the search of each query compares."""
+        ...
+
+    def stats(self) -> IndexStats:
+        """Sizes; cheap."""
         ...
 
 
@@ -64,18 +122,31 @@ class FaissIndex:
         self.count: int = whole.ntotal
         self.nlist: int | None = int(self._layers.base.nlist) if self._layers.is_ivf else None
 
-    def search(self, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> Hits:
+    def search(
+        self, queries: np.ndarray, *, nprobe: int | None, candidates: int, only: RowFilter | None = None
+    ) -> Hits:
         """See `AnnIndex.search`. Runs on the calling thread alone."""
-        check_search(self, queries, nprobe=nprobe, candidates=candidates)
-        # OpenMP's setting belongs to the calling thread, and each such thread would start a pool of its own
-        # (faiss #2731): requests supply the parallelism, Faiss stays serial.
-        faiss.omp_set_num_threads(1)
-        scores, rows = self._whole.search(queries, candidates, params=self._parameters(nprobe))
+        check_search(self, queries, nprobe=nprobe, candidates=candidates, only=only)
+        _stay_serial()
+        scores, rows = self._whole.search(queries, candidates, params=self._parameters(nprobe, only))
         return _hits(scores, rows, self._numbers)
+
+    def within(
+        self, queries: np.ndarray, *, nprobe: int | None, min_score: float, only: RowFilter | None = None
+    ) -> list[Ranked]:
+        """See `AnnIndex.within`. Runs on the calling thread alone."""
+        check_search(self, queries, nprobe=nprobe, only=only)
+        _stay_serial()
+        below = float(np.nextafter(np.float32(min_score), np.float32(-np.inf)))  # Faiss leaves out the radius itself
+        ends, scores, rows = self._whole.range_search(queries, below, params=self._parameters(nprobe, only))
+        return [
+            ranked_list(self._numbers[rows[start:end]].astype(np.int64), scores[start:end])
+            for start, end in pairwise(ends)
+        ]
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
-        check_search(self, queries, nprobe=nprobe, candidates=1)
+        check_search(self, queries, nprobe=nprobe)
         if nprobe is None:
             return np.full(len(queries), self.count, dtype=np.int64)
         if self._layers.transform is not None:
@@ -85,6 +156,16 @@ class FaissIndex:
         _, lists = self._layers.base.quantizer.search(queries, nprobe)  # (n, nprobe)
         sizes: np.ndarray = np.where(lists < 0, 0, self.list_sizes[lists]).sum(axis=1)
         return sizes
+
+    def stats(self) -> IndexStats:
+        """See `AnnIndex.stats`: counted by layer, without what a fast-scan list's last block leaves empty."""
+        base, refine = self._layers.base, self._layers.refine
+        size = float(base.sa_code_size() if self.nlist is None else base.code_size + _ID_BYTES)
+        if refine is not None:
+            size += refine.refine_index.sa_code_size()
+        if self.nlist is not None:
+            size += 4 * base.d * self.nlist / max(1, self.count)
+        return IndexStats(self.count, self.dim, self.nlist, size)
 
     @cached_property
     def list_sizes(self) -> np.ndarray:
@@ -108,15 +189,20 @@ class FaissIndex:
         floats = faiss.rev_swig_ptr(store.get_xb(), self.count * self.dim)
         return np.asarray(_View(self._whole, floats)).reshape(self.count, self.dim)
 
-    def _parameters(self, nprobe: int | None) -> Any:
+    def _parameters(self, nprobe: int | None, only: RowFilter | None) -> Any:
         """Knobs travel with the call (faiss #2204, #3321). A made object never changes, so threads may share it."""
+        if only is not None:
+            return self._new_parameters(nprobe, sel=only.selector)
         params = self._params.get(nprobe)
         if params is None and nprobe is not None:
             params = self._params[nprobe] = self._new_parameters(nprobe)
         return params
 
-    def _new_parameters(self, nprobe: int) -> Any:
-        params = _knobs(faiss.SearchParametersIVF, nprobe=nprobe)
+    def _new_parameters(self, nprobe: int | None, **selector: Any) -> Any:
+        if nprobe is None:
+            params = _knobs(faiss.SearchParameters, **selector)
+        else:
+            params = _knobs(faiss.SearchParametersIVF, nprobe=nprobe, **selector)
         if self._layers.transform is not None:
             params = _knobs(faiss.SearchParametersPreTransform, index_params=params)
         if self._layers.refine is not None:
@@ -146,7 +232,9 @@ def load_faiss_index(path: Path, *, numbers: np.ndarray) -> FaissIndex:
     return FaissIndex(whole, numbers=numbers)
 
 
-def check_search(ann: AnnIndex, queries: np.ndarray, *, nprobe: int | None, candidates: int) -> None:
+def check_search(
+    ann: AnnIndex, queries: np.ndarray, *, nprobe: int | None, candidates: int = 1, only: RowFilter | None = None
+) -> None:
     """Refuse what no search can answer. Raises SpecError."""
     if queries.ndim != 2 or queries.shape[1] != ann.dim:
         raise SpecError(f"queries have shape {queries.shape}; this index takes (n, {ann.dim})")
@@ -156,6 +244,22 @@ def check_search(ann: AnnIndex, queries: np.ndarray, *, nprobe: int | None, cand
         raise SpecError(f"nprobe={nprobe} was given, but this index has no lists; leave it None")
     if ann.nlist is not None and (nprobe is None or not 1 <= nprobe <= ann.nlist):
         raise SpecError(f"nprobe={nprobe} must be between 1 and {ann.nlist}, the number of lists")
+    if only is not None and only.count != ann.count:
+        raise SpecError(f"the filter is over {only.count} rows; this index has {ann.count}")
+
+
+def ranked_list(numbers: np.ndarray, scores: np.ndarray) -> Ranked:
+    """Numbers and scores in any order, put into ours."""
+    order = np.lexsort((numbers, -scores))
+    return Ranked(numbers[order], scores[order])
+
+
+def _stay_serial() -> None:
+    """One thread for a search: requests supply the parallelism.
+
+    OpenMP's setting belongs to the calling thread, and each such thread would start a pool of its own (faiss #2731).
+    """
+    faiss.omp_set_num_threads(1)
 
 
 def _knobs(kind: Any, **values: object) -> Any:

@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 
-from index.ann import Hits, check_search
+from index.ann import Hits, IndexStats, Ranked, RowFilter, check_search, ranked_list
 
 
 class ExactIndex:
@@ -20,30 +20,54 @@ class ExactIndex:
         self.count, self.dim = self._vectors.shape
         self.nlist: int | None = None
 
-    def search(self, queries: np.ndarray, *, nprobe: int | None = None, candidates: int) -> Hits:
+    def search(
+        self, queries: np.ndarray, *, nprobe: int | None = None, candidates: int, only: RowFilter | None = None
+    ) -> Hits:
         """See `AnnIndex.search`; nprobe must be None. Of equal scores the smaller number takes the last place."""
-        check_search(self, queries, nprobe=nprobe, candidates=candidates)
+        check_search(self, queries, nprobe=nprobe, candidates=candidates, only=only)
         numbers = np.full((len(queries), candidates), -1, dtype=np.int64)
         scores = np.full((len(queries), candidates), -np.inf, dtype=np.float32)
+        rows = None if only is None else only.rows()
         for i, query in enumerate(np.ascontiguousarray(queries, dtype=np.float32)):
-            products = self._inner_products(query)
-            rows = best_rows(products, candidates)
-            numbers[i, : len(rows)] = self._numbers[rows]
-            scores[i, : len(rows)] = products[rows]
+            products = self._inner_products(query, rows)
+            best = best_rows(products, candidates)
+            numbers[i, : len(best)] = self._numbers[best if rows is None else rows[best]]
+            scores[i, : len(best)] = products[best]
         return Hits(numbers, scores)
+
+    def within(
+        self, queries: np.ndarray, *, nprobe: int | None = None, min_score: float, only: RowFilter | None = None
+    ) -> list[Ranked]:
+        """See `AnnIndex.within`; nprobe must be None, and none is missing."""
+        check_search(self, queries, nprobe=nprobe, only=only)
+        rows = None if only is None else only.rows()
+        lists = []
+        for query in np.ascontiguousarray(queries, dtype=np.float32):
+            products = self._inner_products(query, rows)
+            near = np.flatnonzero(products >= np.float32(min_score))
+            numbers = self._numbers[near if rows is None else rows[near]].astype(np.int64)
+            lists.append(ranked_list(numbers, products[near]))
+        return lists
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None = None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: all of them."""
-        check_search(self, queries, nprobe=nprobe, candidates=1)
+        check_search(self, queries, nprobe=nprobe)
         return np.full(len(queries), self.count, dtype=np.int64)
 
-    def _inner_products(self, query: np.ndarray) -> np.ndarray:
-        """(count,) float32."""
-        # Vectors inside an index file start at any byte: NumPy would copy them all to align them, this kernel does not.
-        products = np.empty(self.count, dtype=np.float32)
-        faiss.fvec_inner_products_ny(  # type: ignore[attr-defined]  # missing in its stubs
-            faiss.swig_ptr(products), faiss.swig_ptr(query), faiss.swig_ptr(self._vectors), self.dim, self.count
-        )
+    def stats(self) -> IndexStats:
+        """See `AnnIndex.stats`: the vectors."""
+        return IndexStats(self.count, self.dim, None, 4.0 * self.dim)
+
+    def _inner_products(self, query: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """(count,) float32, or (len(rows),) with some rows alone."""
+        # Vectors inside an index file start at any byte: NumPy would copy them all to align them, these kernels do not.
+        products = np.empty(self.count if rows is None else len(rows), dtype=np.float32)
+        out, x, y = (faiss.swig_ptr(array) for array in (products, query, self._vectors))
+        if rows is None:
+            faiss.fvec_inner_products_ny(out, x, y, self.dim, self.count)  # type: ignore[attr-defined]  # not in its stubs
+        else:
+            ids = faiss.swig_ptr(rows)
+            faiss.fvec_inner_products_by_idx(out, x, y, ids, self.dim, 1, len(rows))  # type: ignore[attr-defined]
         return products
 
 

@@ -9,15 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.ann import Hits
+from index.ann import Hits, Ranked
 from index.operating_points import MAX_DEPTH
-
-
-class Ranked(NamedTuple):
-    """One query's list, best first."""
-
-    numbers: np.ndarray  # (k,) int64 product numbers
-    scores: np.ndarray  # (k,) float32
 
 
 class Page(NamedTuple):

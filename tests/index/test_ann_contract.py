@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from index.ann import AnnIndex
+from index.ann import AnnIndex, RowFilter
 from index.errors import SpecError
 from index.exact import ExactIndex
 from tests.helpers import faiss_index, product_vectors, query_vectors
 
 COUNT, DIM = 1_500, 32
-LAYOUTS = ("exact", "Flat", "IVF32,PQ8x4fsr,RFlat", "OPQ8,IVF32,PQ8", "IVF32,Flat")
+RE_SCORED = ("exact", "Flat", "IVF32,PQ8x4fsr,RFlat", "IVF32,Flat")  # their scores are inner products to the last bit
+LAYOUTS = (*RE_SCORED, "IVF32,PQ8x4fs,Refine(SQ8)", "OPQ8,IVF32,PQ8")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,101 @@ def test_probing_everything_with_all_candidates_finds_the_nearest(
     nearest = numbers[np.argmax(queries @ vectors.T, axis=1)]
 
     assert np.mean([best in row for best, row in zip(nearest, hits.numbers, strict=True)]) >= 0.95
+
+
+def test_a_filter_lets_only_its_rows_through(ann: AnnIndex, queries: np.ndarray, numbers: np.ndarray) -> None:
+    """Every third row: 500 of 1,500 products, and with all lists probed every one of them is found."""
+    mask = np.arange(COUNT) % 3 == 1
+
+    hits = ann.search(queries, nprobe=ann.nlist, candidates=600, only=RowFilter(mask))
+
+    for row in hits.numbers:
+        assert numbers[mask].tolist() == sorted(row[:500].tolist())
+        assert [-1] * 100 == row[500:].tolist()
+
+
+def test_a_filtered_list_is_the_whole_list_without_the_others(
+    ann: AnnIndex, queries: np.ndarray, numbers: np.ndarray
+) -> None:
+    """Filtering changes neither order nor scores of what stays."""
+    mask = np.random.default_rng(3).random(COUNT) < 0.2
+    allowed = numbers[mask]
+
+    whole = ann.search(queries, nprobe=ann.nlist, candidates=COUNT)
+    kept = ann.search(queries, nprobe=ann.nlist, candidates=len(allowed), only=RowFilter(mask))
+
+    for i in range(len(queries)):
+        stays = np.isin(whole.numbers[i], allowed)
+        assert whole.numbers[i, stays].tolist() == kept.numbers[i].tolist()
+        np.testing.assert_allclose(whole.scores[i, stays], kept.scores[i], atol=1e-6)
+
+
+def test_a_filter_that_allows_nothing_finds_nothing(ann: AnnIndex, queries: np.ndarray) -> None:
+    """No error: an empty list."""
+    nothing = RowFilter(np.zeros(COUNT, dtype=bool))
+
+    hits = ann.search(queries, nprobe=ann.nlist, candidates=10, only=nothing)
+
+    assert (hits.numbers == -1).all()
+    assert (hits.scores == -np.inf).all()
+    assert [0] * 20 == [len(near.numbers) for near in ann.within(queries, nprobe=ann.nlist, min_score=-2, only=nothing)]
+
+
+def test_a_filter_of_another_size_is_refused(ann: AnnIndex, queries: np.ndarray) -> None:
+    """A bitmap of another generation would allow the wrong products, or read past its end."""
+    other = RowFilter(np.ones(COUNT - 1, dtype=bool))
+
+    with pytest.raises(SpecError, match=r"over 1499 rows; this index has 1500"):
+        ann.search(queries, nprobe=ann.nlist, candidates=10, only=other)
+
+
+def test_the_radius_bounds_what_is_within(ann: AnnIndex, queries: np.ndarray) -> None:
+    """Each list is sorted and ends at the radius; a wider radius only adds."""
+    narrow = ann.within(queries, nprobe=ann.nlist, min_score=0.5)
+    wide = ann.within(queries, nprobe=ann.nlist, min_score=0.3)
+
+    for near, all_near in zip(narrow, wide, strict=True):
+        assert (near.scores >= 0.5).all()
+        assert set(near.numbers.tolist()) <= set(all_near.numbers.tolist())
+        assert sorted(zip(-near.scores, near.numbers, strict=True)) == list(
+            zip(-near.scores, near.numbers, strict=True)
+        )
+
+
+def test_the_radius_and_a_filter_together(
+    ann: AnnIndex, vectors: np.ndarray, numbers: np.ndarray, queries: np.ndarray
+) -> None:
+    """At full effort nearly all that exact arithmetic finds is there, and nothing that the filter excludes."""
+    mask = np.arange(COUNT) % 2 == 0
+    scores = queries @ vectors.T
+
+    found = ann.within(queries, nprobe=ann.nlist, min_score=0.3, only=RowFilter(mask))
+
+    expected = [set(numbers[mask & (row >= 0.3)].tolist()) for row in scores]
+    assert all(np.isin(near.numbers, numbers[mask]).all() for near in found)
+    shared = sum(len(want & set(near.numbers.tolist())) for want, near in zip(expected, found, strict=True))
+    assert shared >= 0.7 * sum(map(len, expected))  # of 8 sub-quantizers of 4 bits; see the next test for exact scores
+
+
+@pytest.mark.parametrize("layout", ["exact", "Flat", "IVF32,Flat"])
+def test_whole_vectors_miss_nothing_within_the_radius(
+    layout: str, vectors: np.ndarray, numbers: np.ndarray, queries: np.ndarray
+) -> None:
+    """The radius itself included: it is put on the score of a product."""
+    ann = ExactIndex(vectors, numbers=numbers) if layout == "exact" else faiss_index(layout, vectors, numbers=numbers)
+    best = ann.search(queries, nprobe=ann.nlist, candidates=40)
+
+    for i in range(len(queries)):
+        near = ann.within(queries[i : i + 1], nprobe=ann.nlist, min_score=float(best.scores[i, -1]))[0]
+        assert best.numbers[i].tolist() == near.numbers.tolist()
+
+
+def test_stats_tell_what_a_product_takes(ann: AnnIndex) -> None:
+    """A code of 4 to 32 bytes, an id, what is re-scored, and 32 centroids of 128 bytes over 1,500 products."""
+    stats = ann.stats()
+
+    assert (COUNT, DIM, ann.nlist) == (stats.count, stats.dim, stats.nlist)
+    assert 8 <= stats.bytes_per_product <= 32 * 4 + 4 + 8 + 32 * 128 / COUNT + 1
 
 
 def test_scanning_everything_is_counted_as_such(ann: AnnIndex, queries: np.ndarray) -> None:

@@ -115,6 +115,16 @@ def test_a_mapped_index_answers_as_the_one_in_memory(
     assert str(path) in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.parametrize("factory", ["Flat", "IVF32,PQ8x4fs,Refine(SQ8)", *IVF_LAYOUTS])
+def test_the_bytes_of_a_product_are_those_of_the_file(tmp_path: Path, build: Build, factory: str) -> None:
+    """What is counted layer by layer; codebooks and matrices, a few kB whatever the products, are not."""
+    built = build(factory)
+    faiss.write_index(built._whole, str(tmp_path / "index.faiss"))
+
+    written = (tmp_path / "index.faiss").stat().st_size / built.count
+    assert built.stats().bytes_per_product == pytest.approx(written, abs=12_000 / built.count)
+
+
 @pytest.mark.parametrize(
     ("factory", "kept"),
     [

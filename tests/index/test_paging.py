@@ -1,12 +1,13 @@
 """Pages: no product twice, none lost, and an end that is clean."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.ann import Hits
+from index.ann import AnnIndex, Hits, Ranked
 from index.operating_points import MAX_DEPTH, MAX_SIZE
-from index.paging import Page, Ranked, first_page, later_page, position_of_page, ranked
+from index.paging import Page, first_page, later_page, position_of_page, ranked
+from tests.helpers import faiss_index
 
 
 def as_list(numbers: list[int]) -> Ranked:
@@ -29,6 +30,10 @@ def definition(first: list[int], later: list[int], size: int) -> list[int]:
     """What all pages together must show: page 1's slice, then the later list minus it, to the depth limit."""
     shown = first[:size]
     return (shown + [number for number in later if number not in shown])[:MAX_DEPTH]
+
+
+def found(ann: AnnIndex, query: np.ndarray, *, nprobe: int, candidates: int) -> Ranked:
+    return ranked(ann.search(query, nprobe=nprobe, candidates=candidates))
 
 
 numbers = st.lists(st.integers(0, 60), unique=True, max_size=40)
@@ -120,3 +125,30 @@ def test_the_radius_and_empty_places_cut_the_tail() -> None:
     assert [3, 1, 2] == ranked(hits).numbers.tolist()
     assert [3, 1] == ranked(hits, min_score=0.5).numbers.tolist()
     assert [] == ranked(hits, min_score=2).numbers.tolist()
+
+
+@settings(max_examples=25)
+@given(
+    count=st.integers(1, 2_500),
+    seed=st.integers(0, 2**32 - 1),
+    low=st.tuples(st.integers(1, 16), st.integers(MAX_SIZE, 300)),
+    high_nprobe=st.integers(1, 16),
+    size=st.integers(1, MAX_SIZE),
+)
+def test_a_walk_over_a_real_index_goes_down_to_the_depth_limit(
+    count: int, seed: int, low: tuple[int, int], high_nprobe: int, size: int
+) -> None:
+    """Any catalogue, any two efforts: page 1 from `low`, the rest of `high` behind it, a thousand products at most."""
+    nlist = min(16, count)
+    draw = np.random.default_rng(seed)
+    ann = faiss_index(f"IVF{nlist},Flat", draw.normal(size=(count, 8)).astype(np.float32))
+    query = draw.normal(size=(1, 8)).astype(np.float32)
+    first = found(ann, query, nprobe=min(low[0], nlist), candidates=low[1])
+    later = found(ann, query, nprobe=min(high_nprobe, nlist), candidates=MAX_DEPTH)
+
+    pages = walk(first, later, [size], same_list=False, total=count)
+
+    shown = [n for page in pages for n in page.numbers]
+    assert definition(first.numbers.tolist(), later.numbers.tolist(), size) == shown
+    assert len(set(shown)) == len(shown) <= MAX_DEPTH
+    assert all(len(page.numbers) == size for page in pages[1:-1])
