@@ -44,7 +44,7 @@ def run(
     opened = open_release(release)
     with ExitStack() as stack:
         core = stack.enter_context(pinned())
-        server = existing(url, pid=pid) if url else stack.enter_context(started(release, catalogue))
+        server = existing(url, pid=pid) if url else stack.enter_context(started(release, catalogue, watch_share=0.0))
         connection = stack.enter_context(KeptConnection(server.host, server.port))
         firsts = [first_target(query) for query in opened.golden_queries()]
         laters = [target for first in firsts if (target := next_target(connection, first)) is not None]
@@ -61,7 +61,7 @@ def run(
         conditions=conditions(
             threads=1,
             core=core,
-            server=url or "started for this run, one worker",
+            server=url or "started for this run, one worker, not watched",
             release=opened.id,
             golden_queries=len(firsts),
             query_vector_cache="none",

@@ -1,5 +1,6 @@
 """A server of our own for a measurement: started, waited for, and stopped."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,12 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def started(release: Path, catalogue: Path) -> Iterator[Server]:
+def started(release: Path, catalogue: Path, *, watch_share: float | None = None) -> Iterator[Server]:
     """`que2search serve` with one worker on a free port, warmed up. It inherits this thread's cores.
+
+    Args:
+        release, catalogue: what it serves.
+        watch_share: of the searches that its sampler searches again (0: none); None: the server's default.
 
     Raises:
         ClientError: it ended or was not ready in time; tells its last words.
@@ -40,8 +45,11 @@ def started(release: Path, catalogue: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", 1]
     command = [sys.executable, ROOT / "que2search.py", "serve", *options]
+    environment = os.environ | ({} if watch_share is None else {"Q2S_WATCH_SHARE": str(watch_share)})
     with tempfile.TemporaryFile("w+") as log:
-        running = subprocess.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+        running = subprocess.Popen(  # noqa: S603 - our own
+            [*map(str, command)], stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             if not _ready(running, f"http://{HOST}:{port}/readyz"):
                 log.seek(0)

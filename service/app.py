@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -21,6 +22,7 @@ from service.routes import embed, health, metrics
 from service.routes.search import SearchEndpoint
 from service.serving import Load, Serving, load_pipeline
 from service.settings import Settings, load_settings
+from service.watch import Watch, watch_folder
 
 VERSION = "0.1.0"
 # FastAPI asks OpenTelemetry on every request whether somebody set it up; our metrics are Prometheus'.
@@ -39,11 +41,12 @@ def create_app(
     """
     settings = settings or load_settings()
     log = log or make_logger(settings.log_level)
-    serving, counters = Serving(), Metrics()
+    folder = watch_folder()
+    serving, counters = Serving(), Metrics(watch=folder)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_start(serving, settings, load=load, log=log, counters=counters))
+        loading = asyncio.create_task(_start(serving, settings, load=load, log=log, counters=counters, watch=folder))
         yield
         await _stop(loading)
         serving.close()
@@ -61,12 +64,21 @@ def create_app(
 
 
 async def _start(
-    serving: Serving, settings: Settings, *, load: Load, log: FilteringBoundLogger, counters: Metrics
+    serving: Serving,
+    settings: Settings,
+    *,
+    load: Load,
+    log: FilteringBoundLogger,
+    counters: Metrics,
+    watch: Path | None,
 ) -> None:
     pipeline = await serving.start(settings, load=load, log=log)
     if pipeline is not None:
         release, generation = pipeline.release.id, pipeline.generation.number
         counters.serving(release=release, generation=generation, engine=settings.engine)
+        if watch is not None:
+            share = settings.watch_share
+            pipeline.watch(Watch(watch, share=share, generation=generation, metrics=counters))
 
 
 async def _stop(loading: asyncio.Task[None]) -> None:

@@ -6,6 +6,7 @@ supervisor makes fresh before it starts them; whichever worker is scraped sums t
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -13,20 +14,27 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from index.operating_points import EFFORTS
 from service.clock import STAGES, TOTAL
 from service.memory import MULTIPROCESS_DIR, MemoryCollector
+from service.recall_sample import EXACT
+from service.watch_metrics import WatchCollector
 
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
     50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 400e-6, 500e-6, 650e-6, 800e-6,
     1e-3, 1.25e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 25e-3, 50e-3,
 )  # fmt: skip
 FIRST, LATER = "first", "later"
+SENT, DROPPED = "sent", "dropped"
 VECTOR = "vector"  # the mode of every search so far
 PROBLEMS = (400, 405, 410, 413, 422, 429, 500, 503, 504)  # what a search is answered with instead of hits
 
 
 class Metrics:
-    """What one worker counts. Every series exists from the start, at zero: looking one up costs as much as counting."""
+    """What one worker counts. Every series exists from the start, at zero: looking one up costs as much as counting.
 
-    def __init__(self) -> None:
+    Args:
+        watch: the folder where the sampler tells what it found; None where there is no sampler.
+    """
+
+    def __init__(self, *, watch: Path | None = None) -> None:
         self._registry = registry = CollectorRegistry()
         requests = Histogram(
             "q2s_request_seconds",
@@ -53,6 +61,15 @@ class Metrics:
         )
         for status in PROBLEMS:
             self._problems.labels(status)
+        samples = Counter(
+            "q2s_watch_samples", "Searches picked for the sampler", ["effort", "outcome"], registry=registry
+        )
+        self._samples = {
+            (effort, sent): samples.labels(effort, SENT if sent else DROPPED)
+            for effort in EFFORTS
+            if effort != EXACT
+            for sent in (False, True)
+        }
         self._release = Gauge(
             "q2s_release_info",
             "The release and generation that answer, as labels; the value is 1",
@@ -60,7 +77,9 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        registry.register(MemoryCollector())
+        self._collectors = (MemoryCollector(), WatchCollector(watch))
+        for collector in self._collectors:
+            registry.register(collector)
 
     def searched(self, *, first_page: bool, effort: str, degraded: bool, stages_ns: Mapping[str, int]) -> None:
         """Count one answered search. `stages_ns` holds `total` and each stage."""
@@ -73,6 +92,10 @@ class Metrics:
         """Count one search that got a problem document instead of hits."""
         self._problems.labels(status).inc()
 
+    def sampled(self, *, effort: str, sent: bool) -> None:
+        """Count one search that was picked for the sampler: sent, or dropped since it did not take it at once."""
+        self._samples[effort, sent].inc()
+
     def serving(self, *, release: str, generation: int, engine: str) -> None:
         self._release.labels(release, str(generation), engine).set(1)
 
@@ -82,7 +105,8 @@ class Metrics:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # it ships no types
-        together.register(MemoryCollector())
+        for collector in self._collectors:
+            together.register(collector)
         return generate_latest(together)
 
     def close(self) -> None:

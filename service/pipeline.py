@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from index.ann import Ranked
 from index.catalogue import Catalogue
 from index.cursor import CursorCodec
 from index.generations import Generation
 from index.operating_points import EFFORTS, OperatingPoint
-from index.paging import Page, Ranked, first_page, later_page, ranked
+from index.paging import Page, first_page, later_page, ranked
 from models.runtime import Release
 from service.admission import Admitted
 from service.clock import Clock
@@ -16,6 +17,7 @@ from service.effort import Budget, EffortPolicy
 from service.errors import DeadlineError
 from service.schemas import SearchRequest
 from service.walk import Walk, Walks
+from service.watch import Watch
 
 
 class Found(NamedTuple):
@@ -61,6 +63,7 @@ class Pipeline:
         self.generation = generation
         self._catalogue = catalogue
         self._timeout_ms = timeout_ms
+        self._watch: Watch | None = None
         self._policy = EffortPolicy(generation.operating_points, limit=max_effort)
         codec = CursorCodec(catalogue.cursor_key())
         self._walks = Walks(codec=codec, policy=self._policy, release=release.id)
@@ -110,8 +113,14 @@ class Pipeline:
             query_truncated=features.truncated,
         )
 
+    def watch(self, watch: Watch | None) -> None:
+        """Offer every list to `watch` from now on (None: to nobody): what the warm-up searches is no live query."""
+        self._watch = watch
+
     def close(self) -> None:
-        """Give the catalogue's file back."""
+        """Give the catalogue's file back, and leave the watch."""
+        if self._watch is not None:
+            self._watch.close()
         self._catalogue.close()
 
     def _find(self, vectors: np.ndarray, walk: Walk, request: SearchRequest, budget: Budget) -> Found:
@@ -146,6 +155,8 @@ class Pipeline:
 
     def _list(self, vectors: np.ndarray, point: OperatingPoint, request: SearchRequest) -> Ranked:
         hits = self.generation.search(vectors, point)
+        if self._watch is not None:
+            self._watch.offer(vectors, hits, effort=point.effort)
         return ranked(hits, min_score=_radius(request, point))
 
     def _hits(self, page: Page) -> list[bytes]:

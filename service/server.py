@@ -11,6 +11,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service.errors import ListenError
 from service.logs import make_logger, uvicorn_logging
+from service.sampler_process import watched
 from service.settings import Settings, as_environment
 
 APP = "service.app:create_app"
@@ -26,7 +27,8 @@ def serve(settings: Settings) -> None:
     """
     listening = listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
-    make_logger(settings.log_level).info("listening", host=host, port=port, workers=settings.workers)
+    log = make_logger(settings.log_level)
+    log.info("listening", host=host, port=port, workers=settings.workers)
     os.environ.update(as_environment(settings))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # requests supply the parallelism
     config = uvicorn.Config(
@@ -47,7 +49,7 @@ def serve(settings: Settings) -> None:
     )
     # uvicorn ends by raising the signal that stopped it once more: without this the exit code would be -15.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
-    with listening:
+    with listening, watched(settings, log=log):
         if settings.workers == 1:
             uvicorn.Server(config).run([listening])
         else:

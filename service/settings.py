@@ -12,7 +12,8 @@ from service.errors import SettingsError
 from service.schemas import EffortName
 
 PREFIX = "Q2S_"
-OTHERS = frozenset({"Q2S_HOME", "Q2S_TEST_DATA"})  # ours too, but read by the command line and the tests
+# Ours too, but read by the command line and the tests, or set by the server for its workers.
+OTHERS = frozenset({"Q2S_HOME", "Q2S_TEST_DATA", "Q2S_WATCH_DIR"})
 
 
 class Settings(BaseSettings):
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
 
     warmup_queries: Annotated[int, Field(ge=1)] = Field(
         default=64, description="golden queries that a worker answers to itself before it is ready"
+    )
+    watch_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="share of the searches that the sampler searches again, exactly (0: none)"
+    )
+    watch_cpu: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of the time that the sampler may work, at the lowest priority"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log_every: Annotated[int, Field(ge=0)] = Field(

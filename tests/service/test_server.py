@@ -2,84 +2,17 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from time import monotonic, sleep
 
 import httpx
 import pytest
 
 from service.errors import ListenError
 from service.server import listen
-from service.settings import Settings, as_environment
-
-ROOT = Path(__file__).parents[2]
-SERVE = "from service.server import serve; from service.settings import load_settings; serve(load_settings())"
-PATIENCE_S = 60
-
-
-class Server:
-    """A server process on a free port of this machine."""
-
-    def __init__(self, settings: Settings) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("Q2S_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
-            cwd=ROOT,
-            env=environment | as_environment(settings) | {"Q2S_PORT": "0"},
-            stdout=subprocess.PIPE,
-        )
-        self.workers = settings.workers
-        assert self.process.stdout is not None
-        listening = json.loads(self.process.stdout.readline())
-        self.address = (listening["host"], listening["port"])
-        self.url = "http://{}:{}".format(*self.address)
-
-    def wait_until_ready(self) -> None:
-        """Until every worker has said that it is."""
-        ready: set[str] = set()
-        give_up = monotonic() + PATIENCE_S
-        while monotonic() < give_up:
-            with contextlib.suppress(httpx.TransportError):
-                answer = httpx.get(f"{self.url}/readyz")  # a new connection each time, which any worker may take
-                if answer.status_code == 200:
-                    ready.add(answer.headers["x-request-id"].split("-")[0])
-            if len(ready) == self.workers:
-                return
-            sleep(0.05)
-        raise AssertionError("not ready")
-
-    def wait_until_refusing(self) -> None:
-        give_up = monotonic() + PATIENCE_S
-        while monotonic() < give_up:
-            try:
-                socket.create_connection(self.address).close()
-            except ConnectionRefusedError:
-                return
-            sleep(0.05)
-        raise AssertionError("still listening")
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=PATIENCE_S)
-
-
-@contextlib.contextmanager
-def server(settings: Settings) -> Iterator[Server]:
-    running = Server(settings)
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.stop()
-        assert running.process.stdout is not None
-        running.process.stdout.close()
+from service.settings import Settings
+from tests.service.real_server import PATIENCE_S, Server, server
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
