@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,18 +20,26 @@ from rich.table import Table
 if TYPE_CHECKING:
     from benchmarks.report import BenchResult
     from index.catalogue import Catalogue
+    from index.choose import Choice
+    from index.generations import Generation
+    from index.intervals import Interval
     from index.operating_points import OperatingPoints
+    from index.radius import Radius, RadiusRow, RadiusRule
+    from index.strata import StratumRecall
+    from index.tune import Tuning
     from models.config import RunConfig
     from models.data.intake import ImportReport
     from models.data.schema import Dataset
     from models.evaluation.ablation import Study
-    from models.runtime import Release
+    from models.runtime import GoldenQuery, Release
     from models.training.checkpoint import Evaluation
     from models.training.run import TrainingRecord
     from models.training.trainer import Reporter
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
+JUDGED_QUERIES = 1_000  # at most, that decide on the radius
+RELEVANT = 2  # the lowest rating that answers; as models.data.schema, which a serving installation cannot import
 PLAIN_EVERY_S = 5.0  # between progress lines where the output is not a terminal
 
 app = typer.Typer(
@@ -137,6 +146,11 @@ JobsOption = Annotated[
     int, typer.Option(min=1, help="Runs at a time; they share the cores.", show_default="one for each core")
 ]
 BenchOut = Annotated[Path, in_home("--out", "bench", "Folder for the JSON, the Markdown and the plot.")]
+IndexCache = Annotated[Path, in_home("--cache", "bench/indexes", "Keeps built indexes, so that a second run measures.")]
+MadeUpProducts = Annotated[int, typer.Option(min=1_000, help="Made-up product vectors.")]
+MadeUpQueries = Annotated[int, typer.Option(min=1, help="Made-up QUERY vectors.")]
+MadeUpDim = Annotated[int, typer.Option(min=4, help="Of made-up vectors; a multiple of 4.")]
+MadeUpSeed = Annotated[int, typer.Option(min=0, help="Of made-up vectors.")]
 
 
 @app.callback()
@@ -471,9 +485,19 @@ def build(
     factory: Annotated[
         str | None, typer.Option(help="Faiss factory, such as OPQ32,IVF256,PQ32; default: by size.")
     ] = None,
+    goal_recall: Annotated[
+        float | None, typer.Option(help="Measure several indexes: ann_recall@10 to reach. Default with a goal: 0.95.")
+    ] = None,
+    goal_bytes: Annotated[float | None, typer.Option(help="Measure several indexes: bytes a product, at most.")] = None,
+    goal_us: Annotated[
+        float | None, typer.Option(help="Measure several indexes: p50 in microseconds, at most.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Embed the products, fill the catalogue, and build its next index generation. A killed build goes on."""
+    """Embed the products, fill the catalogue, and build its next index generation. A killed build goes on.
+
+    With a goal, every candidate index is built over the products and searched by the release's golden queries first.
+    """
     from index.build import build_generation
     from index.catalogue import Catalogue
     from index.generations import generation_path, open_generation
@@ -484,6 +508,10 @@ def build(
     with Catalogue.create(catalogue) as store:
         with progress_bar("embedding") as progress:
             fill_catalogue(store, dataset, opened, progress)
+        if (goal_recall, goal_bytes, goal_us) != (None, None, None):
+            if factory is not None:
+                raise typer.BadParameter(f"--factory {factory} names the index; leave it out, or the goals")
+            factory = measured_factory(store, opened, goal_recall, goal_bytes, goal_us)
         with progress_bar("indexing") as progress:
             number = build_generation(store, release=opened.id, factory=factory, progress=progress)
     manifest = open_generation(generation_path(catalogue, number), verify=False).manifest
@@ -496,22 +524,50 @@ def build(
 def tune(
     catalogue: CatalogueOption,
     release: Annotated[Path | None, typer.Option(help="Default: the current generation's, beside the others.")] = None,
+    minimal: Annotated[
+        float | None, typer.Option(help="ann_recall@10 of this effort.", show_default="0.80, or --low")
+    ] = None,
+    low: Annotated[float, typer.Option(help="Of first pages.")] = 0.95,
+    balanced: Annotated[float | None, typer.Option(help="Between the two.", show_default="0.97, or halfway")] = None,
+    high: Annotated[float, typer.Option(help="Of later pages.")] = 0.99,
+    radius_loss_first: Annotated[
+        float, typer.Option(help="Share of the relevant judged products that the radius of first pages may lose.")
+    ] = 0.01,
+    radius_loss_later: Annotated[float, typer.Option(help="The same of later pages, efforts high and exact.")] = 0.02,
+    no_radius: Annotated[bool, typer.Option("--no-radius", help="Return results of any score.")] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure the current generation on golden queries and set its operating points."""
+    """Measure the current generation on golden queries and set its operating points; the radius by judgements."""
+    from index.efforts import Targets
     from index.generations import open_current
+    from index.radius import RadiusRule
     from index.tune import tune as tune_generation
     from models.runtime import open_release
 
+    targets = Targets.of(minimal=minimal, low=low, balanced=balanced, high=high)
+    rule = RadiusRule(loss_first=radius_loss_first, loss_later=radius_loss_later)
     generation = open_current(catalogue)
     opened = open_release(release or release_named(generation.manifest.release))
     vectors = opened.golden_vectors()
+    radius = None if no_radius else judged_radius(opened, generation, catalogue, rule)
     with progress_bar("settings") as progress:
-        tuning = tune_generation(generation.ann, generation.exact, vectors, progress=progress)
+        tuning = tune_generation(
+            generation.ann,
+            generation.exact,
+            vectors,
+            targets=targets,
+            strata=strata_of(opened.golden_queries()),
+            radius=radius,
+            progress=progress,
+        )
     generation.save_operating_points(tuning.points)
     console.print(operating_points_table(tuning.points))
+    console.print(strata_table(tuning.strata))
+    if radius is not None and radius.tables:
+        console.print(radius_table(radius))
     for note in tuning.notes:
         console.print(f"note: {note}", highlight=False)
+    draw_tuning(tuning, generation)
     finish(f"operating points of generation {generation.number} in {catalogue}", tuning.points, json_file)
 
 
@@ -595,6 +651,74 @@ def bench_ann(
     finish_bench(result, out, json_file)
 
 
+@bench_app.command("peers")
+def bench_peers(
+    out: BenchOut,
+    cache: IndexCache,
+    products: MadeUpProducts = 1_000_000,
+    queries: MadeUpQueries = 1_000,
+    dim: MadeUpDim = 128,
+    seed: MadeUpSeed = 0,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Real product vectors instead: .npy, one a row; with --query-vectors.")
+    ] = None,
+    query_vectors: Annotated[Path | None, typer.Option(help="Of the queries, in the same way.")] = None,
+    release: Annotated[
+        Path | None, typer.Option(help="Its vectors in --catalogue instead, and its golden queries.")
+    ] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Catalogue directory, with --release.")] = None,
+    targets: Annotated[
+        list[float], typer.Option("--target", min=0.0, max=1.0, help="ann_recall@10; may be given several times.")
+    ] = [0.90, 0.95, 0.99],  # noqa: B006
+    json_file: JsonOption = None,
+) -> None:
+    """The index beside other libraries', each at its cheapest setting that finds as much; extra `peers`."""
+    from benchmarks.peers import run
+    from benchmarks.vectors import from_catalogue, from_files, made_up
+
+    if (vectors is None) != (query_vectors is None) or (release is None) != (catalogue is None):
+        raise typer.BadParameter("--vectors goes with --query-vectors, and --release with --catalogue")
+    if vectors is not None and query_vectors is not None:
+        chosen = from_files(vectors, query_vectors)
+    elif release is not None and catalogue is not None:
+        chosen = from_catalogue(release, catalogue)
+    else:
+        chosen = made_up(products=products, queries=queries, dim=dim, seed=seed)
+    with progress_bars("building", "settings", "blocks") as (building, choosing, measuring):
+        result = run(chosen, cache=cache, targets=targets, building=building, choosing=choosing, measuring=measuring)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("scale")
+def bench_scale(
+    out: BenchOut,
+    cache: IndexCache,
+    sizes: Annotated[str, typer.Option(help="Numbers of products, two or more.")] = "10000,100000,1000000",
+    queries: MadeUpQueries = 1_000,
+    dim: MadeUpDim = 128,
+    seed: MadeUpSeed = 0,
+    target: Annotated[float, typer.Option(min=0.0, max=1.0, help="ann_recall@10.")] = 0.95,
+    json_file: JsonOption = None,
+) -> None:
+    """The index as the catalogue grows: how time and memory do, at equal recall."""
+    from benchmarks.scale import run
+    from benchmarks.vectors import made_up
+
+    counts = whole_numbers(sizes)
+    chosen = made_up(products=max(counts), queries=queries, dim=dim, seed=seed)
+    with progress_bars("building", "settings", "blocks") as (building, choosing, measuring):
+        result = run(
+            chosen,
+            cache=cache,
+            sizes=counts,
+            target=target,
+            building=building,
+            choosing=choosing,
+            measuring=measuring,
+        )
+    finish_bench(result, out, json_file)
+
+
 @bench_app.command("search")
 def bench_search(
     release: ReleaseOption,
@@ -625,6 +749,22 @@ def bench_http(
 
     with progress_bar("blocks") as progress:
         result = run(release, catalogue, url=url, pid=pid, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("watch")
+def bench_watch(
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
+    share: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Of the searches that are sampled.")] = 0.01,
+    json_file: JsonOption = None,
+) -> None:
+    """What the watch costs a search: the same pipeline watched and not, in turn."""
+    from benchmarks.watch import run
+
+    with progress_bar("blocks") as progress:
+        result = run(release, catalogue, share=share, progress=progress)
     finish_bench(result, out, json_file)
 
 
@@ -717,6 +857,86 @@ def fill_catalogue(store: "Catalogue", dataset: "Dataset", release: "Release", p
             store.put_vectors(release.id, numbers[lacking], embedder.embed([rows[at] for at in lacking]))
         done += len(rows)
         progress(done, dataset.product_count)
+
+
+def measured_factory(
+    store: "Catalogue", release: "Release", recall: float | None, size: float | None, p50_us: float | None
+) -> str:
+    """The index that meets the goals best, with the table of all that were tried."""
+    from index.build import spec_for
+    from index.choose import Goals, choose_by_measuring
+
+    goals = Goals(ann_recall_at_10=0.95 if recall is None else recall, bytes_per_product=size, p50_us=p50_us)
+    spec = spec_for(store, release=release.id)
+    with progress_bar("vectors of all candidates") as progress:
+        choice = choose_by_measuring(
+            lambda: store.vectors(release.id),
+            release.golden_vectors(),
+            count=spec.count,
+            dim=spec.dim,
+            goals=goals,
+            progress=progress,
+        )
+    console.print(trials_table(choice))
+    for note in choice.notes:
+        console.print(f"note: {note}", highlight=False)
+    return choice.factory
+
+
+def judged_radius(release: "Release", generation: "Generation", catalogue: Path, rule: "RadiusRule") -> "Radius":
+    """Choose the radius by the release's judgements; of many rated queries a sample decides."""
+    from random import Random
+
+    import numpy as np
+
+    from index.catalogue import Catalogue
+    from index.radius import Judged, choose_radius
+
+    ratings: dict[tuple[str, str | None], dict[str, int]] = {}
+    for each in release.judgements():
+        ratings.setdefault((each.query, each.country), {})[each.product_id] = each.rating
+    asked = Random(0).sample(list(ratings), min(JUDGED_QUERIES, len(ratings)))
+    vectors = [release.embed_query(query, country) for query, country in asked]
+    judged = []
+    with Catalogue.open(catalogue) as store:
+        for query, country in asked:
+            known = [(store.number_of(product), rating) for product, rating in ratings[query, country].items()]
+            judged.append(
+                Judged(
+                    country=country,
+                    relevant=[number for number, rating in known if number is not None and rating >= RELEVANT],
+                    others=[number for number, rating in known if number is not None and rating < RELEVANT],
+                )
+            )
+    return choose_radius(generation.exact, np.array(vectors), judged, rule=rule)
+
+
+def strata_of(golden: "Sequence[GoldenQuery]") -> dict[str, list[str]]:
+    """What kinds of queries tuning tells apart: a label for each golden query, by stratum."""
+    return {
+        "frequency": [query.stratum for query in golden],
+        "length": [length_label(query.query) for query in golden],
+        "language": [query.language or "unknown" for query in golden],
+        "country": [query.country or "unknown" for query in golden],
+    }
+
+
+def length_label(query: str) -> str:
+    """Characters, in the bands of the evaluation: the paper's trigram channel dominates below five."""
+    bands = {"1-4": 5, "5-9": 10, "10-19": 20}
+    return next((label for label, below in bands.items() if len(query) < below), "20+")
+
+
+def draw_tuning(tuning: "Tuning", generation: "Generation") -> None:
+    """The picture beside the operating points, where it can be drawn."""
+    try:
+        from benchmarks.tuning_picture import save
+    except ModuleNotFoundError as exc:
+        console.print(f"no picture was drawn: there is no {exc.name} here", highlight=False)
+        return
+    manifest = generation.manifest
+    path = save(tuning, generation.path, title=f"{manifest.factory} over {manifest.count:,} products")
+    console.print(f"[green]wrote[/green] {path}", highlight=False, soft_wrap=True)
 
 
 def release_named(release_id: str) -> Path:
@@ -850,6 +1070,14 @@ def finish_import(report: "ImportReport", out: Path, json_file: Path | None) -> 
     finish(f"dataset {out}", report, json_file)
 
 
+def whole_numbers(listed: str) -> list[int]:
+    """Of an option such as "10000,100000"."""
+    try:
+        return [int(number) for number in listed.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{listed!r} is no list of whole numbers such as 10000,100000") from None
+
+
 def finish_bench(result: "BenchResult", out: Path, json_file: Path | None) -> None:
     """Show the table, and keep it as JSON, Markdown and a plot."""
     console.print(result.table())
@@ -870,12 +1098,110 @@ def operating_points_table(points: "OperatingPoints") -> Table:
     """One row per effort."""
     from index.operating_points import EFFORTS
 
-    table = Table("effort", "nprobe", "candidates", "ann_recall@10", "codes scanned", "p50 us", "p99 us")
+    table = Table(
+        "effort",
+        "nprobe",
+        "candidates",
+        "ann_recall@10 (95 %)",
+        "ann_recall@100",
+        "codes scanned",
+        "p50 us",
+        "p99 us",
+        "min_score",
+    )
     for effort in EFFORTS:
         point = points[effort]
-        measured = (point.ann_recall_at_10, point.codes_scanned, point.p50_us, point.p99_us)
-        shown = ["-" if value is None else f"{value:.4g}" for value in measured]
-        table.add_row(effort, "-" if point.nprobe is None else str(point.nprobe), str(point.candidates), *shown)
+        table.add_row(
+            effort,
+            figure(point.nprobe),
+            figure(point.candidates),
+            with_span(point.ann_recall_at_10, point.ann_recall_at_10_interval),
+            figure(point.ann_recall_at_100),
+            figure(point.codes_scanned),
+            figure(point.p50_us),
+            figure(point.p99_us),
+            figure(point.min_score),
+        )
+    return table
+
+
+def figure(value: float | None) -> str:
+    """Four digits; a dash where nothing was measured."""
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def with_span(value: float | None, interval: "Interval | None") -> str:
+    """A share or a difference of shares, and where 95 % of the resampled ones lie."""
+    if value is None or interval is None:
+        return figure(value)
+    return f"{value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
+
+
+def strata_table(recalls: "Sequence[StratumRecall]") -> Table:
+    """ann_recall@10 of the chosen points: a row per label, a column per effort; intervals are in the file."""
+    efforts = list(dict.fromkeys(found.effort for found in recalls))
+    table = Table("ann_recall@10 where", "is", "queries", *efforts)
+    for (stratum, label, queries), same in groupby(recalls, key=lambda row: (row.stratum, row.label, row.queries)):
+        table.add_row(stratum, label, figure(queries), *(f"{row.ann_recall_at_10:.3f}" for row in same))
+    return table
+
+
+def radius_table(radius: "Radius") -> Table:
+    """What the chosen thresholds do in each country, beside a ladder over all; every threshold is in the file."""
+    from index.radius import ALL
+
+    columns = ("country", "judged queries", "min_score", "precision", "gain (95 %)", "lost", "results", "p10", "none")
+    table = Table(*columns)
+    for part in radius.tables:
+        for row in part.rows:
+            if row.min_score in {radius.first, radius.later} - {None} or (part.country == ALL and is_rung(row)):
+                table.add_row(
+                    part.country,
+                    figure(part.queries),
+                    figure(row.min_score),
+                    figure(row.precision),
+                    with_span(row.gain, row.gain_interval),
+                    f"{row.lost:.1%}",
+                    figure(row.results),
+                    figure(row.results_p10),
+                    f"{row.without_results:.1%}",
+                )
+    return table
+
+
+def is_rung(row: "RadiusRow") -> bool:
+    """No radius, and each tenth that takes something and leaves at least half of what is relevant."""
+    if row.min_score is None:
+        return True
+    return 0 < row.lost <= 0.5 and round(100 * row.min_score) % 10 == 0
+
+
+def trials_table(choice: "Choice") -> Table:
+    """One row per candidate index, the chosen one marked."""
+    table = Table(
+        "index",
+        "bytes/product",
+        "built in s",
+        "nprobe",
+        "candidates",
+        "ann_recall@10",
+        "codes scanned",
+        "p50 us",
+        "p99 us",
+    )
+    for trial in choice.trials:
+        setting = trial.setting
+        table.add_row(
+            f"* {trial.factory}" if trial.factory == choice.factory else trial.factory,
+            f"{trial.bytes_per_product:.0f}",
+            f"{trial.build_s:.1f}",
+            "-" if setting.nprobe is None else str(setting.nprobe),
+            str(setting.candidates),
+            f"{setting.ann_recall_at_10:.3f}",
+            f"{setting.codes_scanned:,.0f}",
+            f"{setting.p50_us:.0f}",
+            f"{setting.p99_us:.0f}",
+        )
     return table
 
 

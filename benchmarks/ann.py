@@ -1,5 +1,6 @@
 """The current generation's operating points: what each finds of the exact nearest products, and what it costs."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from benchmarks.report import BenchResult, Row
 from index.ann import AnnIndex
 from index.generations import Generation, open_current
 from index.operating_points import EFFORTS, OperatingPoint
-from index.tune import ann_recall, nearest
+from index.sweep import RECALLS_AT, Nearest, ann_recalls, nearest
 from models.runtime import open_release
 
 
@@ -38,7 +39,7 @@ def run(
             "name": point.effort,
             "nprobe": point.nprobe,
             "candidates": point.candidates,
-            "ann_recall_at_10": recall(generation, point, queries, relevant),
+            **recalls(generation, point, queries, relevant),
             "codes_scanned": codes_scanned(generation, point, queries),
             "p50_us": measured.arms[point.effort].p50_us,
             "p99_us": measured.arms[point.effort].p99_us,
@@ -67,10 +68,12 @@ def run(
     )
 
 
-def recall(generation: Generation, point: OperatingPoint, queries: np.ndarray, relevant: list[np.ndarray]) -> float:
-    """ann_recall@10: the mean share of the exact ten nearest that the operating point finds."""
+def recalls(
+    generation: Generation, point: OperatingPoint, queries: np.ndarray, relevant: Sequence[Nearest]
+) -> dict[str, float]:
+    """ann_recall@10 and @100: the mean share of the exact nearest that the operating point finds."""
     found = generation.search(queries, point).numbers
-    return float(np.mean([ann_recall(numbers, wanted) for numbers, wanted in zip(found, relevant, strict=True)]))
+    return {f"ann_recall_at_{k}": float(ann_recalls(found, relevant, k=k).mean()) for k in RECALLS_AT}
 
 
 def codes_scanned(generation: Generation, point: OperatingPoint, queries: np.ndarray) -> float:

@@ -7,11 +7,12 @@ from typing import Any
 
 from index.errors import IndexFileError
 from index.files import read_sealed_json, write_sealed_json
+from index.intervals import Interval
 
 EFFORTS = ("minimal", "low", "balanced", "high", "exact")  # cheapest first
 MAX_SIZE = 100  # hits on a page: no effort may list fewer candidates
 MAX_DEPTH = 1_000  # hits over all pages: what `high` and `exact` list
-FORMAT = 1
+FORMAT = 2
 
 # Untuned: the share of the lists to probe. Rules of thumb, until `tune` has measured.
 _DEFAULT_SHARES = {"minimal": 1 / 256, "low": 1 / 64, "balanced": 1 / 32, "high": 1 / 8}
@@ -27,6 +28,9 @@ class OperatingPoint:
     candidates: int
     min_score: float | None = None
     ann_recall_at_10: float | None = None
+    ann_recall_at_100: float | None = None
+    ann_recall_at_10_interval: Interval | None = None  # over the golden queries
+    ann_recall_at_100_interval: Interval | None = None
     p50_us: float | None = None
     p99_us: float | None = None
     codes_scanned: float | None = None  # mean over the golden queries
@@ -74,8 +78,15 @@ class OperatingPoints:
         content = read_sealed_json(path, remedy=remedy)
         if content.get("format") != FORMAT:
             raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {remedy}")
-        points = [OperatingPoint(**point) for point in content["points"]]
+        points = [_read_point(point) for point in content["points"]]
         return cls({point.effort: point for point in points}, content["tuning"])
+
+
+def _read_point(members: Mapping[str, Any]) -> OperatingPoint:
+    """JSON knows lists alone, so the intervals have to be made again."""
+    found = {name: members[name] for name in ("ann_recall_at_10_interval", "ann_recall_at_100_interval")}
+    intervals = {name: None if ends is None else Interval(*ends) for name, ends in found.items()}
+    return OperatingPoint(**{**members, **intervals})
 
 
 def _default_nprobe(effort: str, nlist: int | None) -> int | None:

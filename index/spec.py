@@ -49,8 +49,13 @@ def choose_spec(*, count: int, dim: int) -> IndexSpec:
         return spec_from_factory("Flat", count=count, dim=dim)
     if dim % 4:
         raise SpecError(f"dim={dim} is not divisible by 4, which the PQ index needs; use a multiple of 4")
-    nlist = min(_nearest_power_of_two(4 * count**0.5), _power_of_two_up_to(count / MIN_POINTS_PER_LIST))
+    nlist = min(_nearest_power_of_two(4 * count**0.5), most_lists(count))
     return spec_from_factory(f"IVF{nlist},PQ{dim // 4}x4fsr,RFlat", count=count, dim=dim)
+
+
+def most_lists(count: int) -> int:
+    """The largest power of two that leaves every list enough vectors to train on."""
+    return _power_of_two_up_to(count / MIN_POINTS_PER_LIST)
 
 
 def spec_from_factory(factory: str, *, count: int, dim: int) -> IndexSpec:

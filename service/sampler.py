@@ -21,7 +21,7 @@ from index.catalogue import Catalogue
 from index.drift import DriftGauge
 from index.generations import Generation, generation_path, open_generation
 from index.operating_points import EFFORTS, OperatingPoints
-from index.tune import ann_recall, nearest
+from index.sweep import ann_recall, nearest
 from service.logs import make_logger
 from service.recall_sample import EXACT, MAX_BYTES, SOCKET_FILE, Sample
 from service.recall_window import RecallWindow

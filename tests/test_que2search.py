@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,8 @@ COMMANDS = [
     ["bench"],
     ["bench", "towers"],
     ["bench", "ann"],
+    ["bench", "peers"],
+    ["bench", "scale"],
     ["bench", "search"],
     ["bench", "http"],
     ["doctor"],
@@ -61,6 +64,7 @@ def test_every_command_explains_itself(command: list[str]) -> None:
         (["export", "--run", "nowhere"], "nowhere is not a run"),
         (["build", "--release", "nowhere"], "nowhere is not a release"),
         (["tune", "--catalogue", "nowhere"], "nowhere"),
+        (["tune", "--radius-loss-first", "0.5"], "got first=0.5, later=0.02"),
         (["search", "dress", "--url", "http://127.0.0.1:9"], "cannot reach http://127.0.0.1:9"),
         (["data", "import", "chorus", "nowhere", "--out", "x"], "nowhere"),
     ],
@@ -132,3 +136,50 @@ def test_home_is_where_defaults_lie(tmp_path: Path) -> None:
     assert 1 == result.returncode
     assert f"{tmp_path}/here/catalogue" in result.stderr
     assert "var/catalogue" in que2search("tune", home=tmp_path).stderr
+
+
+def test_tuning_tells_kinds_of_queries_apart() -> None:
+    """How frequent, how long in characters, and from where; what is not known is called so."""
+    from models.runtime import GoldenQuery
+    from que2search import strata_of
+
+    golden = [
+        GoldenQuery(query="sofa", country="GB", language="en", stratum="head"),
+        GoldenQuery(query="ギターアンプ", stratum="tail"),
+        GoldenQuery(query="a lamp for the garden", country="US", language="en", stratum="torso"),
+    ]
+
+    assert {
+        "frequency": ["head", "tail", "torso"],
+        "length": ["1-4", "5-9", "20+"],
+        "language": ["en", "unknown", "en"],
+        "country": ["GB", "unknown", "US"],
+    } == strata_of(golden)
+
+
+def test_the_radius_is_judged_by_what_the_catalogue_has(tmp_path: Path) -> None:
+    """Forty queries rate p0 relevant, p1 not, and a product that is gone: precision rises from 1/2 to 1 above p1."""
+    from types import SimpleNamespace
+
+    from index.exact import ExactIndex
+    from index.radius import RadiusRule
+    from models.runtime import Judgement
+    from que2search import judged_radius
+    from tests.helpers import small_catalogue
+
+    vectors = np.array([[0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
+    small_catalogue(tmp_path, vectors).close()
+    rated = {"p0": 3, "p1": 1, "gone": 3}
+    judgements = [
+        Judgement(query=f"query {at}", product_id=product, rating=rating)
+        for at in range(40)
+        for product, rating in rated.items()
+    ]
+    release = SimpleNamespace(
+        judgements=lambda: judgements, embed_query=lambda _text, _country: np.array([1, 0], dtype=np.float32)
+    )
+
+    radius = judged_radius(release, SimpleNamespace(exact=ExactIndex(vectors)), tmp_path, RadiusRule())
+
+    assert (0.8, 0.8) == (radius.first, radius.later)
+    assert (0.5, 40) == (radius.tables[0].rows[0].precision, radius.tables[0].queries)

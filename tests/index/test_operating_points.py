@@ -1,11 +1,14 @@
 """The named efforts: their defaults and their file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from index.errors import IndexFileError
+from index.files import write_sealed_json
+from index.intervals import Interval
 from index.operating_points import EFFORTS, MAX_DEPTH, MAX_SIZE, OperatingPoints
 
 
@@ -52,6 +55,23 @@ def test_points_survive_their_file(tmp_path: Path) -> None:
     points.save(tmp_path / "points.json")
 
     assert points == OperatingPoints.load(tmp_path / "points.json")
+
+
+def test_intervals_survive_their_file(tmp_path: Path) -> None:
+    """JSON has only lists; what is read has ends with names again."""
+    points = dict(OperatingPoints.default(nlist=64).points)
+    points["low"] = replace(points["low"], ann_recall_at_10=0.95, ann_recall_at_10_interval=Interval(0.94, 0.96))
+    OperatingPoints(points).save(tmp_path / "points.json")
+
+    assert 0.96 == OperatingPoints.load(tmp_path / "points.json")["low"].ann_recall_at_10_interval.high
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    """Points of an earlier version, whole as they are."""
+    write_sealed_json(tmp_path / "points.json", {"format": 1, "points": [], "tuning": None})
+
+    with pytest.raises(IndexFileError, match=r"has format 1, this version reads 2; run `que2search build`"):
+        OperatingPoints.load(tmp_path / "points.json")
 
 
 def test_an_altered_file_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from index.ann import Hits
 from index.catalogue import Catalogue
+from index.efforts import Targets
 from index.generations import Generation, open_current
 from index.operating_points import EFFORTS, OperatingPoint, OperatingPoints
 from index.tune import tune
@@ -58,7 +59,10 @@ def tuned_catalogue(tmp_path_factory: pytest.TempPathFactory, release_path: Path
     path = small_catalogue(tmp_path_factory.mktemp("tuned"), release_path, products=1500, factory="IVF16,Flat")
     generation = open_current(path)
     tuning = tune(
-        generation.ann, generation.exact, golden_vectors(open_release(release_path)), low_target=0.6, high_target=0.7
+        generation.ann,
+        generation.exact,
+        golden_vectors(open_release(release_path)),
+        targets=Targets.of(low=0.6, high=0.7),
     )
     generation.save_operating_points(tuning.points)
     return path
