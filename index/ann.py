@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +12,8 @@ from index.errors import IndexFileError, SpecError
 from index.spec import layers_of
 
 _ID_BYTES = 8  # of a row in an inverted list
+_ONE_QUERY = 11  # fast scan query by query, with a reservoir; Faiss' own choice is made for groups of queries
+_WITHIN = 1_000  # candidates that a search within a radius starts with
 
 
 class Hits(NamedTuple):
@@ -85,7 +86,8 @@ class AnnIndex(Protocol):
     ) -> list[Ranked]:
         """Per query every product of its `nprobe` nearest lists whose score is `min_score` (the radius) or more.
 
-        An index that re-scores does so with what its codes let through: close to the radius some may be missing.
+        An index that re-scores lists products in the order of their codes, and stops when the radius is reached: close
+        to it some may be missing.
 
         Raises:
             SpecError: as `search`.
@@ -116,7 +118,10 @@ class FaissIndex:
             )
         self._whole = whole
         self._layers = layers_of(whole)
-        self._numbers = np.asarray(numbers)  # sheds np.memmap, whose indexing is slow
+        if isinstance(self._layers.base, faiss.IndexIVFPQFastScan):
+            self._layers.base.implem = _ONE_QUERY
+        # None: rows are numbers, as long as no product was ever deleted. A hundred lookups are a tenth of a search.
+        self._numbers = None if _are_rows(numbers) else np.asarray(numbers)  # sheds np.memmap, whose indexing is slow
         self._params: dict[int | None, Any] = {}
         self.dim: int = whole.d
         self.count: int = whole.ntotal
@@ -135,14 +140,20 @@ class FaissIndex:
         self, queries: np.ndarray, *, nprobe: int | None, min_score: float, only: RowFilter | None = None
     ) -> list[Ranked]:
         """See `AnnIndex.within`. Runs on the calling thread alone."""
+        # Not by Faiss' range search: the fast scan that is quickest for one query has none.
         check_search(self, queries, nprobe=nprobe, only=only)
-        _stay_serial()
-        below = float(np.nextafter(np.float32(min_score), np.float32(-np.inf)))  # Faiss leaves out the radius itself
-        ends, scores, rows = self._whole.range_search(queries, below, params=self._parameters(nprobe, only))
-        return [
-            ranked_list(self._numbers[rows[start:end]].astype(np.int64), scores[start:end])
-            for start, end in pairwise(ends)
-        ]
+        return [self._within(queries[i : i + 1], nprobe, np.float32(min_score), only) for i in range(len(queries))]
+
+    def _within(self, query: np.ndarray, nprobe: int | None, min_score: np.float32, only: RowFilter | None) -> Ranked:
+        """Lists more and more candidates of the (1, dim) query, until the last one is too far or there are no more."""
+        candidates = min(_WITHIN, self.count)
+        hits = self.search(query, nprobe=nprobe, candidates=candidates, only=only)
+        while hits.scores[0, -1] >= min_score and candidates < self.count:
+            candidates = min(8 * candidates, self.count)
+            hits = self.search(query, nprobe=nprobe, candidates=candidates, only=only)
+        near = int((hits.scores[0] >= min_score).sum())
+        found = int((hits.numbers[0, :near] >= 0).sum())  # a radius of -inf would let empty places through
+        return Ranked(hits.numbers[0, :found], hits.scores[0, :found])
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
@@ -248,12 +259,6 @@ def check_search(
         raise SpecError(f"the filter is over {only.count} rows; this index has {ann.count}")
 
 
-def ranked_list(numbers: np.ndarray, scores: np.ndarray) -> Ranked:
-    """Numbers and scores in any order, put into ours."""
-    order = np.lexsort((numbers, -scores))
-    return Ranked(numbers[order], scores[order])
-
-
 def _stay_serial() -> None:
     """One thread for a search: requests supply the parallelism.
 
@@ -262,19 +267,25 @@ def _stay_serial() -> None:
     faiss.omp_set_num_threads(1)
 
 
+def _are_rows(numbers: np.ndarray) -> bool:
+    """Whether ascending numbers are 0, 1, 2, ... without a gap."""
+    return len(numbers) > 0 and int(numbers[-1]) == len(numbers) - 1
+
+
 def _knobs(kind: Any, **values: object) -> Any:
     """Faiss adds these constructors' keywords at run time (and keeps nested ones alive); its stubs do not know them."""
     return kind(**values)
 
 
-def _hits(scores: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> Hits:
+def _hits(scores: np.ndarray, rows: np.ndarray, numbers: np.ndarray | None) -> Hits:
     """Faiss' answer in our terms. It is sorted by score, so only equal scores are left to put in order."""
-    found = numbers[rows].astype(np.int64)  # row -1 reads a wrong number here, replaced below
-    if (rows[:, -1] < 0).any():
+    found = rows if numbers is None else numbers[rows].astype(np.int64)  # row -1 reads a wrong number, replaced below
+    if rows.size and rows[:, -1].min() < 0:
         scores[rows < 0] = -np.inf
         found[rows < 0] = -1
-    tied = ((scores[:, 1:] == scores[:, :-1]) & (found[:, 1:] >= 0)).any(axis=1)
-    for i in np.flatnonzero(tied):
-        order = np.lexsort((found[i], -scores[i]))
-        found[i], scores[i] = found[i, order], scores[i, order]
+    equal = scores[:, 1:] == scores[:, :-1]
+    if equal.any():
+        for i in np.flatnonzero((equal & (found[:, 1:] >= 0)).any(axis=1)):
+            order = np.lexsort((found[i], -scores[i]))
+            found[i], scores[i] = found[i, order], scores[i, order]
     return Hits(found, scores)

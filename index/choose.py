@@ -118,13 +118,14 @@ def candidate_factories(*, count: int, dim: int) -> list[str]:
     unasked = choose_spec(count=count, dim=dim)
     if count < FLAT_BELOW or unasked.nlist is None:
         return [unasked.factory]
-    most = most_lists(count)
-    fine, coarse = dim // 2, dim // 4
+    nlist = unasked.nlist
     kept = ("RFlat", "Refine(SQfp16)", "Refine(SQ8)")
-    found = [f"IVF{unasked.nlist},PQ{m}x4fsr,{refine}" for refine in kept for m in (coarse, fine)]
-    found += [f"IVF{nlist},PQ{coarse}x4fsr,RFlat" for nlist in (unasked.nlist // 2, 2 * unasked.nlist) if nlist <= most]
-    found.append(f"OPQ{coarse},IVF{unasked.nlist},PQ{coarse}")
-    return found
+    found = [unasked.factory]
+    found += [f"IVF{nlist},PQ{m}x4fsr,{refine}" for refine in kept for m in (dim // 4, dim // 2)]
+    others = [lists for lists in (nlist // 2, 2 * nlist) if lists <= most_lists(count)]
+    found += [unasked.factory.replace(f"IVF{nlist}", f"IVF{lists}") for lists in others]
+    found.append(f"OPQ{dim // 4},IVF{nlist},PQ{dim // 4}")
+    return list(dict.fromkeys(found))
 
 
 def choose(trials: Sequence[Trial], goals: Goals) -> Choice:

@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 
-from index.ann import Hits, IndexStats, Ranked, RowFilter, check_search, ranked_list
+from index.ann import Hits, IndexStats, Ranked, RowFilter, check_search
 
 
 class ExactIndex:
@@ -45,8 +45,9 @@ class ExactIndex:
         for query in np.ascontiguousarray(queries, dtype=np.float32):
             products = self._inner_products(query, rows)
             near = np.flatnonzero(products >= np.float32(min_score))
+            near = near[np.lexsort((near, -products[near]))]
             numbers = self._numbers[near if rows is None else rows[near]].astype(np.int64)
-            lists.append(ranked_list(numbers, products[near]))
+            lists.append(Ranked(numbers, products[near]))
         return lists
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None = None) -> np.ndarray:

@@ -9,6 +9,7 @@ import faiss
 from index.errors import SpecError
 
 FLAT_BELOW = 5_000  # products; an exact scan of so few is as fast as probing lists
+FINER_FROM = 50_000  # products; among more, too many lie within the coarser codes' error of the tenth nearest
 MIN_POINTS_PER_LIST = 39  # fewer and k-means centroids follow single vectors (Faiss' own limit)
 _SUPPORTED = "Flat or IVF..., optionally behind OPQ/PCA and before a refine, as in OPQ32,IVF1024,PQ32"
 
@@ -40,7 +41,9 @@ class Layers:
 def choose_spec(*, count: int, dim: int) -> IndexSpec:
     """The index for `count` vectors of `dim` floats: flat when few, else IVF, 4-bit fast-scan PQ and exact re-scoring.
 
-    nlist is about 4 sqrt(count), a power of two, and never so large that a list trains on under 39 points.
+    nlist is about 4 sqrt(count), a power of two, and never so large that a list trains on under 39 points. A code of 4
+    bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction of the
+    candidates has to be re-scored.
 
     Raises:
         SpecError: no vectors, or `dim` is not divisible by 4.
@@ -50,7 +53,8 @@ def choose_spec(*, count: int, dim: int) -> IndexSpec:
     if dim % 4:
         raise SpecError(f"dim={dim} is not divisible by 4, which the PQ index needs; use a multiple of 4")
     nlist = min(_nearest_power_of_two(4 * count**0.5), most_lists(count))
-    return spec_from_factory(f"IVF{nlist},PQ{dim // 4}x4fsr,RFlat", count=count, dim=dim)
+    codes = dim // (2 if count >= FINER_FROM else 4)
+    return spec_from_factory(f"IVF{nlist},PQ{codes}x4fsr,RFlat", count=count, dim=dim)
 
 
 def most_lists(count: int) -> int:

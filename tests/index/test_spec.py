@@ -13,9 +13,11 @@ from index.spec import choose_spec, spec_from_factory
         (4_999, "Flat"),
         (5_000, "IVF128,PQ32x4fsr,RFlat"),  # 4 sqrt(n) = 283, but 256 lists would train on 20 points each
         (20_000, "IVF512,PQ32x4fsr,RFlat"),  # 566
-        (100_000, "IVF1024,PQ32x4fsr,RFlat"),  # 1265
-        (1_000_000, "IVF4096,PQ32x4fsr,RFlat"),  # 4000
-        (10_000_000, "IVF16384,PQ32x4fsr,RFlat"),  # 12649
+        (49_999, "IVF1024,PQ32x4fsr,RFlat"),  # 894
+        (50_000, "IVF1024,PQ64x4fsr,RFlat"),  # finer codes from here on
+        (100_000, "IVF1024,PQ64x4fsr,RFlat"),  # 1265
+        (1_000_000, "IVF4096,PQ64x4fsr,RFlat"),  # 4000
+        (10_000_000, "IVF16384,PQ64x4fsr,RFlat"),  # 12649
     ],
 )
 def test_the_index_fits_the_number_of_vectors(count: int, factory: str) -> None:
