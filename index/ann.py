@@ -151,9 +151,7 @@ class FaissIndex:
         while hits.scores[0, -1] >= min_score and candidates < self.count:
             candidates = min(8 * candidates, self.count)
             hits = self.search(query, nprobe=nprobe, candidates=candidates, only=only)
-        near = int((hits.scores[0] >= min_score).sum())
-        found = int((hits.numbers[0, :near] >= 0).sum())  # a radius of -inf would let empty places through
-        return Ranked(hits.numbers[0, :found], hits.scores[0, :found])
+        return ranked(hits, min_score=float(min_score))
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
@@ -236,11 +234,25 @@ def load_faiss_index(path: Path, *, numbers: np.ndarray) -> FaissIndex:
     Raises:
         IndexFileError: the file is missing, cut short or not an index.
     """
+    return FaissIndex(read_mapped(path), numbers=numbers)
+
+
+def read_mapped(path: Path) -> Any:
+    """The bare Faiss index of a file, through mmap. Raises IndexFileError."""
     try:
-        whole = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as exc:
         raise IndexFileError(f"cannot read {path}; rebuild it with `que2search build`") from exc
-    return FaissIndex(whole, numbers=numbers)
+
+
+def ranked(hits: Hits, *, row: int = 0, min_score: float | None = None) -> Ranked:
+    """A query's list without the empty places and without hits below the radius."""
+    keep = hits.numbers[row] >= 0
+    if min_score is not None:
+        keep &= hits.scores[row] >= min_score
+    # Both conditions cut a tail, since the list is sorted.
+    length = int(keep.sum())
+    return Ranked(hits.numbers[row, :length], hits.scores[row, :length])
 
 
 def check_search(

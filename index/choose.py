@@ -13,7 +13,7 @@ from index.catalogue import VectorBatch
 from index.errors import SpecError
 from index.exact import ExactIndex
 from index.spec import FLAT_BELOW, choose_spec, layers_of, most_lists, new_index, spec_from_factory
-from index.sweep import Measured, nearest, sweep
+from index.sweep import Measured, cheapest, nearest, sweep
 
 Progress = Callable[[int, int], None]
 
@@ -98,7 +98,7 @@ def choose_by_measuring(
         started = perf_counter()
         ann = _build(factory, vectors, lists, count=count, dim=dim, progress=told)
         seconds = perf_counter() - started
-        setting = _cheapest(sweep(ann, queries, relevant), goals.ann_recall_at_10)
+        setting = cheapest(sweep(ann, queries, relevant), goals.ann_recall_at_10)
         trials.append(
             Trial(
                 factory=factory,
@@ -181,12 +181,6 @@ def _centroids(base: Any) -> np.ndarray:
     """(nlist, dim) float32."""
     found: np.ndarray = base.quantizer.reconstruct_n(0, base.nlist)
     return found
-
-
-def _cheapest(grid: Sequence[Measured], recall: float) -> Measured:
-    """By cost, of the cells that reach the recall; else of those that come closest."""
-    goal = min(recall, max(cell.ann_recall_at_10 for cell in grid))
-    return min((cell for cell in grid if cell.ann_recall_at_10 >= goal), key=lambda cell: cell.cost)
 
 
 def _share_of(progress: Progress, at: int, parts: int) -> Progress:

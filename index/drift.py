@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
+from index.ann import read_mapped
 from index.catalogue import Catalogue
-from index.errors import IndexFileError
-from index.generations import INDEX_FILE, VECTORS_FILE, Generation
+from index.generations import INDEX_FILE, Generation
 from index.spec import layers_of
 
 SAMPLE = 1_000  # vectors that an error is measured over
@@ -36,11 +36,11 @@ class DriftGauge:
     def __init__(self, generation: Generation, catalogue: Catalogue) -> None:
         self._generation = generation
         self._catalogue = catalogue
-        self._whole = _read(generation)
+        self._whole = read_mapped(generation.path / INDEX_FILE)  # once more, bare: costs its small parts only
         self._seen = (generation.manifest.sequence, generation.manifest.count)
         sizes = generation.ann.list_sizes
         self._drift = Drift(
-            training_error=quantisation_error(self._whole, _spread(_exact_vectors(generation), SAMPLE)),
+            training_error=quantisation_error(self._whole, _spread(generation.exact.vectors, SAMPLE)),
             new_error=None,
             list_imbalance=list_imbalance(sizes) if len(sizes) else None,
             empty_lists=int((sizes == 0).sum()) if len(sizes) else None,
@@ -102,23 +102,6 @@ def _codec(whole: Any) -> Any:
     if hasattr(layers.base, "pq") and getattr(layers.base, "fine_quantizer", layers.base.pq) is None:
         layers.base.fine_quantizer = layers.base.pq  # Faiss 1.15 forgets it in files, and decoding without it crashes
     return layers.base if layers.transform is None else layers.transform
-
-
-def _read(generation: Generation) -> Any:
-    """The index once more, bare: mapped, so that this costs its small parts only."""
-    path = generation.path / INDEX_FILE
-    try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as exc:
-        raise IndexFileError(f"cannot read {path}; rebuild it with `que2search build`") from exc
-
-
-def _exact_vectors(generation: Generation) -> np.ndarray:
-    stored = generation.ann.stored_vectors()
-    if stored is not None:
-        return stored
-    shape = (generation.manifest.count, generation.manifest.dim)
-    return np.memmap(generation.path / VECTORS_FILE, dtype="<f4", mode="r", shape=shape)
 
 
 def _spread(vectors: np.ndarray, limit: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from index.errors import TuneError
 from index.operating_points import MAX_DEPTH
-from index.sweep import FLAT_GAIN, Measured
+from index.sweep import FLAT_GAIN, Measured, cheapest
 
 MINIMAL_TARGET = 0.80
 BALANCED_TARGET = 0.97
@@ -114,12 +114,10 @@ def _set_apart(
 
 def _cheapest(cells: Sequence[Measured], target: float, effort: str, notes: list[str]) -> Measured:
     """The cheapest cell that reaches the target; else the best there is, and a note."""
-    reaching = _reaching(cells, target)
-    if not reaching:
-        best = max(cell.ann_recall_at_10 for cell in cells)
-        reaching = _reaching(cells, best)
-        notes.append(f"{effort} cannot reach ann_recall@10 {target:g}: the best is {best:.3f}")
-    return min(reaching, key=_cost)
+    chosen = cheapest(cells, target)
+    if chosen.ann_recall_at_10 < target:
+        notes.append(f"{effort} cannot reach ann_recall@10 {target:g}: the best is {chosen.ann_recall_at_10:.3f}")
+    return chosen
 
 
 def _reaching(cells: Sequence[Measured], target: float) -> list[Measured]:

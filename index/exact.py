@@ -15,9 +15,9 @@ class ExactIndex:
     """
 
     def __init__(self, vectors: np.ndarray, *, numbers: np.ndarray | None = None) -> None:
-        self._vectors = np.asarray(vectors)
+        self.vectors = np.asarray(vectors)
         self._numbers = np.arange(len(vectors)) if numbers is None else np.asarray(numbers)
-        self.count, self.dim = self._vectors.shape
+        self.count, self.dim = self.vectors.shape
         self.nlist: int | None = None
 
     def search(
@@ -63,7 +63,7 @@ class ExactIndex:
         """(count,) float32, or (len(rows),) with some rows alone."""
         # Vectors inside an index file start at any byte: NumPy would copy them all to align them, these kernels do not.
         products = np.empty(self.count if rows is None else len(rows), dtype=np.float32)
-        out, x, y = (faiss.swig_ptr(array) for array in (products, query, self._vectors))
+        out, x, y = (faiss.swig_ptr(array) for array in (products, query, self.vectors))
         if rows is None:
             faiss.fvec_inner_products_ny(out, x, y, self.dim, self.count)  # type: ignore[attr-defined]  # not in its stubs
         else:

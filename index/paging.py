@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.ann import Hits, Ranked
+from index.ann import Ranked
 from index.operating_points import MAX_DEPTH
 
 
@@ -19,16 +19,6 @@ class Page(NamedTuple):
     numbers: np.ndarray  # (at most size,) int64
     scores: np.ndarray  # (at most size,) float32
     next_position: int | None  # where the next page starts in the later list; None when nothing follows
-
-
-def ranked(hits: Hits, *, row: int = 0, min_score: float | None = None) -> Ranked:
-    """A query's list without the empty places and without hits below the radius."""
-    keep = hits.numbers[row] >= 0
-    if min_score is not None:
-        keep &= hits.scores[row] >= min_score
-    # Both conditions cut a tail, since the list is sorted.
-    length = int(keep.sum())
-    return Ranked(hits.numbers[row, :length], hits.scores[row, :length])
 
 
 def first_page(first: Ranked, *, size: int, same_list: bool, total: int) -> Page:

@@ -160,6 +160,12 @@ def with_intervals(grid: Sequence[Measured]) -> list[Measured]:
     ]
 
 
+def cheapest(cells: Sequence[Measured], recall: float) -> Measured:
+    """By cost, of the cells that reach the ann_recall@10; else of those that come closest."""
+    goal = min(recall, max(cell.ann_recall_at_10 for cell in cells))
+    return min((cell for cell in cells if cell.ann_recall_at_10 >= goal), key=lambda cell: cell.cost)
+
+
 def pareto_set(grid: Sequence[Measured]) -> list[Measured]:
     """The cells that no cheaper (or equally cheap) cell matches in recall, by rising cost."""
     pareto: list[Measured] = []

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.ann import Ranked
+from index.ann import Ranked, ranked
 from index.catalogue import Catalogue
 from index.cursor import CursorCodec
 from index.generations import Generation
 from index.operating_points import EFFORTS, OperatingPoint
-from index.paging import Page, first_page, later_page, ranked
+from index.paging import Page, first_page, later_page
 from models.runtime import Release
 from service.admission import Admitted
 from service.clock import Clock

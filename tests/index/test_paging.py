@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.ann import AnnIndex, Hits, Ranked
+from index.ann import AnnIndex, Hits, Ranked, ranked
 from index.operating_points import MAX_DEPTH, MAX_SIZE
-from index.paging import Page, first_page, later_page, position_of_page, ranked
+from index.paging import Page, first_page, later_page, position_of_page
 from tests.helpers import faiss_index
 
 
