@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import faiss
 import numpy as np
@@ -34,18 +34,28 @@ class RowFilter:
     """Which rows of an index may be found, as a bitmap. Made once, it serves any number of searches and threads.
 
     Args:
-        mask: (count,) bool, by row: an index of product numbers `numbers` holds `numbers[row]` in each.
+        bits: (ceil(count / 8),) uint8, row r is bit r % 8 of byte r // 8; bits past the last row are 0.
+        count: rows of the index: an index of product numbers `numbers` holds `numbers[row]` in each.
     """
 
-    def __init__(self, mask: np.ndarray) -> None:
-        self.count = len(mask)
-        self.allowed = int(np.count_nonzero(mask))  # rows
-        self._bits = np.packbits(mask, bitorder="little")
-        self.selector: Any = faiss.IDSelectorBitmap(self._bits)  # type: ignore[call-arg, arg-type]  # stubs: pointers
+    def __init__(self, bits: np.ndarray, *, count: int) -> None:
+        self.bits = bits
+        self.count = count
+        self.allowed = int(np.bitwise_count(bits).sum(dtype=np.int64))  # rows
+        self.selector: Any = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # stubs: pointers
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Self:
+        """From a (count,) bool mask by row."""
+        return cls(np.packbits(mask, bitorder="little"), count=len(mask))
+
+    def mask(self) -> np.ndarray:
+        """(count,) bool."""
+        return np.unpackbits(self.bits, count=self.count, bitorder="little").view(bool)
 
     def rows(self) -> np.ndarray:
         """(allowed,) int64, ascending."""
-        return np.flatnonzero(np.unpackbits(self._bits, count=self.count, bitorder="little"))
+        return np.flatnonzero(self.mask())
 
 
 @dataclass(frozen=True)

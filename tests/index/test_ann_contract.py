@@ -95,7 +95,7 @@ def test_a_filter_lets_only_its_rows_through(ann: AnnIndex, queries: np.ndarray,
     """Every third row: 500 of 1,500 products, and with all lists probed every one of them is found."""
     mask = np.arange(COUNT) % 3 == 1
 
-    hits = ann.search(queries, nprobe=ann.nlist, candidates=600, only=RowFilter(mask))
+    hits = ann.search(queries, nprobe=ann.nlist, candidates=600, only=RowFilter.of(mask))
 
     for row in hits.numbers:
         assert numbers[mask].tolist() == sorted(row[:500].tolist())
@@ -110,7 +110,7 @@ def test_a_filtered_list_is_the_whole_list_without_the_others(
     allowed = numbers[mask]
 
     whole = ann.search(queries, nprobe=ann.nlist, candidates=COUNT)
-    kept = ann.search(queries, nprobe=ann.nlist, candidates=len(allowed), only=RowFilter(mask))
+    kept = ann.search(queries, nprobe=ann.nlist, candidates=len(allowed), only=RowFilter.of(mask))
 
     for i in range(len(queries)):
         stays = np.isin(whole.numbers[i], allowed)
@@ -120,7 +120,7 @@ def test_a_filtered_list_is_the_whole_list_without_the_others(
 
 def test_a_filter_that_allows_nothing_finds_nothing(ann: AnnIndex, queries: np.ndarray) -> None:
     """No error: an empty list."""
-    nothing = RowFilter(np.zeros(COUNT, dtype=bool))
+    nothing = RowFilter.of(np.zeros(COUNT, dtype=bool))
 
     hits = ann.search(queries, nprobe=ann.nlist, candidates=10, only=nothing)
 
@@ -131,7 +131,7 @@ def test_a_filter_that_allows_nothing_finds_nothing(ann: AnnIndex, queries: np.n
 
 def test_a_filter_of_another_size_is_refused(ann: AnnIndex, queries: np.ndarray) -> None:
     """A bitmap of another generation would allow the wrong products, or read past its end."""
-    other = RowFilter(np.ones(COUNT - 1, dtype=bool))
+    other = RowFilter.of(np.ones(COUNT - 1, dtype=bool))
 
     with pytest.raises(SpecError, match=r"over 1499 rows; this index has 1500"):
         ann.search(queries, nprobe=ann.nlist, candidates=10, only=other)
@@ -157,7 +157,7 @@ def test_the_radius_and_a_filter_together(
     mask = np.arange(COUNT) % 2 == 0
     scores = queries @ vectors.T
 
-    found = ann.within(queries, nprobe=ann.nlist, min_score=0.3, only=RowFilter(mask))
+    found = ann.within(queries, nprobe=ann.nlist, min_score=0.3, only=RowFilter.of(mask))
 
     expected = [set(numbers[mask & (row >= 0.3)].tolist()) for row in scores]
     assert all(np.isin(near.numbers, numbers[mask]).all() for near in found)
