@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -18,12 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from benchmarks.report import BenchResult
     from index.catalogue import Catalogue
     from index.choose import Choice
     from index.generations import Generation
+    from index.hybrid import FusionTuning
     from index.intervals import Interval
-    from index.operating_points import OperatingPoints
+    from index.operating_points import OperatingPoint, OperatingPoints
     from index.radius import Radius, RadiusRow, RadiusRule
     from index.strata import StratumRecall
     from index.tune import Tuning
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
-JUDGED_QUERIES = 1_000  # at most, that decide on the radius
+JUDGED_QUERIES = 1_000  # at most, that decide on the radius and on hybrid weights
 RELEVANT = 2  # the lowest rating that answers; as models.data.schema, which a serving installation cannot import
 PLAIN_EVERY_S = 5.0  # between progress lines where the output is not a terminal
 
@@ -492,6 +495,10 @@ def build(
     goal_us: Annotated[
         float | None, typer.Option(help="Measure several indexes: p50 in microseconds, at most.")
     ] = None,
+    attributes: Annotated[
+        list[str],
+        typer.Option("--attribute", help="Of the products' attributes, one to filter by. May be given several times."),
+    ] = [],  # noqa: B006
     json_file: JsonOption = None,
 ) -> None:
     """Embed the products, fill the catalogue, and build its next index generation. A killed build goes on.
@@ -513,7 +520,9 @@ def build(
                 raise typer.BadParameter(f"--factory {factory} names the index; leave it out, or the goals")
             factory = measured_factory(store, opened, goal_recall, goal_bytes, goal_us)
         with progress_bar("indexing") as progress:
-            number = build_generation(store, release=opened.id, factory=factory, progress=progress)
+            number = build_generation(
+                store, release=opened.id, factory=factory, attributes=attributes, progress=progress
+            )
     manifest = open_generation(generation_path(catalogue, number), verify=False).manifest
     finish(
         f"generation {number} of {catalogue}: {manifest.factory} over {manifest.count:,} products", manifest, json_file
@@ -537,7 +546,10 @@ def tune(
     no_radius: Annotated[bool, typer.Option("--no-radius", help="Return results of any score.")] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure the current generation on golden queries and set its operating points; the radius by judgements."""
+    """Measure the current generation on golden queries and set its operating points.
+
+    Judgements set the radius and the weights of hybrid search.
+    """
     from index.efforts import Targets
     from index.generations import open_current
     from index.radius import RadiusRule
@@ -549,7 +561,8 @@ def tune(
     generation = open_current(catalogue)
     opened = open_release(release or release_named(generation.manifest.release))
     vectors = opened.golden_vectors()
-    radius = None if no_radius else judged_radius(opened, generation, catalogue, rule)
+    judged = judged_queries(opened, catalogue)
+    radius = None if no_radius else judged_radius(judged, generation, rule)
     with progress_bar("settings") as progress:
         tuning = tune_generation(
             generation.ann,
@@ -560,15 +573,17 @@ def tune(
             radius=radius,
             progress=progress,
         )
-    generation.save_operating_points(tuning.points)
-    console.print(operating_points_table(tuning.points))
+    fusion = judged_fusion(judged, generation, tuning.points["low"])
+    points = tuning.points.fused_by(fusion)
+    generation.save_operating_points(points)
+    console.print(operating_points_table(points))
     console.print(strata_table(tuning.strata))
     if radius is not None and radius.tables:
         console.print(radius_table(radius))
-    for note in tuning.notes:
+    for note in (*tuning.notes, *fusion.notes):
         console.print(f"note: {note}", highlight=False)
     draw_tuning(tuning, generation)
-    finish(f"operating points of generation {generation.number} in {catalogue}", tuning.points, json_file)
+    finish(f"operating points of generation {generation.number} in {catalogue}", points, json_file)
 
 
 @app.command()
@@ -604,6 +619,17 @@ def search(
     effort: Annotated[str | None, typer.Option(help="auto, minimal, low, balanced, high or exact.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Nothing below this cosine.")] = None,
     timeout_ms: Annotated[float | None, typer.Option(help="Deadline; the effort is lowered to meet it.")] = None,
+    category: Annotated[str | None, typer.Option(help="And those below it: 'Fashion > Shoes'.")] = None,
+    price_min: Annotated[float | None, typer.Option(help="This price or more.")] = None,
+    price_max: Annotated[float | None, typer.Option(help="This price or less.")] = None,
+    seller: Annotated[str | None, typer.Option(help="Of this seller.")] = None,
+    created_after: Annotated[str | None, typer.Option(help="Date or date and time, ISO 8601.")] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="An expression: 'country = GB AND (tokens OR nn(radius=0.3))'.")
+    ] = None,
+    per_seller: Annotated[int | None, typer.Option(help="Hits of one seller, at most.")] = None,
+    mode: Annotated[str | None, typer.Option(help="vector, lexical or hybrid.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Ask a running service and print its answer."""
@@ -618,6 +644,15 @@ def search(
         "effort": effort,
         "min_score": min_score,
         "timeout_ms": timeout_ms,
+        "category": category,
+        "price_min": price_min,
+        "price_max": price_max,
+        "seller": seller,
+        "created_after": created_after,
+        "filter": filter_,
+        "per_seller": per_seller,
+        "mode": mode,
+        "explain": "true" if explain else None,
     }
     answer = ask(url, {name: value for name, value in fields.items() if value is not None})
     console.print(hits_table(answer))
@@ -883,32 +918,72 @@ def measured_factory(
     return choice.factory
 
 
-def judged_radius(release: "Release", generation: "Generation", catalogue: Path, rule: "RadiusRule") -> "Radius":
-    """Choose the radius by the release's judgements; of many rated queries a sample decides."""
+class JudgedQuery(NamedTuple):
+    """A query that was rated, as the catalogue knows its products."""
+
+    query: str
+    country: str | None
+    vector: "np.ndarray"  # (d,) float32
+    ratings: dict[int, int]  # product number -> 0 to 3
+
+
+def judged_queries(release: "Release", catalogue: Path) -> list[JudgedQuery]:
+    """The release's judgements by query; of many queries a sample."""
     from random import Random
 
-    import numpy as np
-
     from index.catalogue import Catalogue
-    from index.radius import Judged, choose_radius
 
     ratings: dict[tuple[str, str | None], dict[str, int]] = {}
     for each in release.judgements():
         ratings.setdefault((each.query, each.country), {})[each.product_id] = each.rating
     asked = Random(0).sample(list(ratings), min(JUDGED_QUERIES, len(ratings)))
-    vectors = [release.embed_query(query, country) for query, country in asked]
-    judged = []
     with Catalogue.open(catalogue) as store:
-        for query, country in asked:
-            known = [(store.number_of(product), rating) for product, rating in ratings[query, country].items()]
-            judged.append(
-                Judged(
-                    country=country,
-                    relevant=[number for number, rating in known if number is not None and rating >= RELEVANT],
-                    others=[number for number, rating in known if number is not None and rating < RELEVANT],
-                )
-            )
-    return choose_radius(generation.exact, np.array(vectors), judged, rule=rule)
+        numbers = {product: store.number_of(product) for key in asked for product in ratings[key]}
+    return [
+        JudgedQuery(
+            query,
+            country,
+            release.embed_query(query, country),
+            {
+                number: rating
+                for product, rating in ratings[query, country].items()
+                if (number := numbers[product]) is not None
+            },
+        )
+        for query, country in asked
+    ]
+
+
+def judged_radius(judged: "Sequence[JudgedQuery]", generation: "Generation", rule: "RadiusRule") -> "Radius":
+    """Choose the radius by judgements."""
+    import numpy as np
+
+    from index.radius import Judged, choose_radius
+
+    split = [
+        Judged(
+            country=each.country,
+            relevant=[number for number, rating in each.ratings.items() if rating >= RELEVANT],
+            others=[number for number, rating in each.ratings.items() if rating < RELEVANT],
+        )
+        for each in judged
+    ]
+    return choose_radius(generation.exact, np.array([each.vector for each in judged]), split, rule=rule)
+
+
+def judged_fusion(judged: "Sequence[JudgedQuery]", generation: "Generation", point: "OperatingPoint") -> "FusionTuning":
+    """Choose the weights of hybrid search by judgements, over the lists that its first pages are made of."""
+    from index.ann import ranked
+    from index.hybrid import RatedLists, joined, tune_fusion
+
+    lists = []
+    for each in judged:
+        query = each.vector[None]
+        lexical = generation.lexical.search(each.query, k=point.candidates).numbers
+        near = generation.exact.rescore(query, generation.ann.rows_of(lexical))
+        vector = joined(*(ranked(hits, min_score=point.min_score) for hits in (generation.search(query, point), near)))
+        lists.append(RatedLists(vector.numbers, lexical, each.ratings))
+    return tune_fusion(lists, relevant=RELEVANT)
 
 
 def strata_of(golden: "Sequence[GoldenQuery]") -> dict[str, list[str]]:

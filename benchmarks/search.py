@@ -111,7 +111,7 @@ def _block(pipeline: Pipeline, requests: list[SearchRequest], calls: int, block:
         answer(pipeline, requests[at % len(requests)], clocks[-1])
 
     ran = timed(call, calls=calls, first=block * calls)
-    stages = {stage: float(np.median([clock.stages_ns[stage] for clock in clocks])) / 1e3 for stage in STAGES}
+    stages = {stage: float(np.median([clock.stages_ns.get(stage, 0) for clock in clocks])) / 1e3 for stage in STAGES}
     return Block(latencies_us=ran.latencies_us, cpu_us=ran.cpu_us, stages_us=stages)
 
 

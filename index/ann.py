@@ -13,6 +13,7 @@ from index.spec import layers_of
 
 _ID_BYTES = 8  # of a row in an inverted list
 _ONE_QUERY = 11  # fast scan query by query, with a reservoir; Faiss' own choice is made for groups of queries
+_FEW_ROWS = 16_384  # that a filter keeps beside its bitmap: reading those out again takes as long as comparing them
 _WITHIN = 1_000  # candidates that a search within a radius starts with
 
 
@@ -42,6 +43,7 @@ class RowFilter:
         self.bits = bits
         self.count = count
         self.allowed = int(np.bitwise_count(bits).sum(dtype=np.int64))  # rows
+        self._rows: np.ndarray | None = None
         self.selector: Any = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # stubs: pointers
 
     @classmethod
@@ -49,13 +51,28 @@ class RowFilter:
         """From a (count,) bool mask by row."""
         return cls(np.packbits(mask, bitorder="little"), count=len(mask))
 
+    @property
+    def share(self) -> float:
+        """Of all rows, those that are allowed."""
+        return self.allowed / max(1, self.count)
+
     def mask(self) -> np.ndarray:
         """(count,) bool."""
         return np.unpackbits(self.bits, count=self.count, bitorder="little").view(bool)
 
+    def allows(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) bool: which of the (n,) rows are allowed."""
+        allowed: np.ndarray = (self.bits[rows >> 3] >> (rows & 7)) & 1 == 1
+        return allowed
+
     def rows(self) -> np.ndarray:
-        """(allowed,) int64, ascending."""
-        return np.flatnonzero(self.mask())
+        """(allowed,) int64, ascending; kept where they are few."""
+        if self._rows is not None:
+            return self._rows
+        rows = np.flatnonzero(self.mask())
+        if len(rows) <= _FEW_ROWS:
+            self._rows = rows
+        return rows
 
 
 @dataclass(frozen=True)
@@ -127,22 +144,22 @@ class FaissIndex:
                 f"the index holds {whole.ntotal} vectors but {len(numbers)} product numbers; run `que2search build`"
             )
         self._whole = whole
-        self._layers = layers_of(whole)
-        if isinstance(self._layers.base, faiss.IndexIVFPQFastScan):
-            self._layers.base.implem = _ONE_QUERY
+        self.layers = layers_of(whole)  # views: valid as long as this index
+        if isinstance(self.layers.base, faiss.IndexIVFPQFastScan):
+            self.layers.base.implem = _ONE_QUERY
         # None: rows are numbers, as long as no product was ever deleted. A hundred lookups are a tenth of a search.
         self._numbers = None if _are_rows(numbers) else np.asarray(numbers)  # sheds np.memmap, whose indexing is slow
         self._params: dict[int | None, Any] = {}
         self.dim: int = whole.d
         self.count: int = whole.ntotal
-        self.nlist: int | None = int(self._layers.base.nlist) if self._layers.is_ivf else None
+        self.nlist: int | None = int(self.layers.base.nlist) if self.layers.is_ivf else None
 
     def search(
         self, queries: np.ndarray, *, nprobe: int | None, candidates: int, only: RowFilter | None = None
     ) -> Hits:
         """See `AnnIndex.search`. Runs on the calling thread alone."""
         check_search(self, queries, nprobe=nprobe, candidates=candidates, only=only)
-        _stay_serial()
+        stay_serial()
         scores, rows = self._whole.search(queries, candidates, params=self._parameters(nprobe, only))
         return _hits(scores, rows, self._numbers)
 
@@ -163,22 +180,31 @@ class FaissIndex:
             hits = self.search(query, nprobe=nprobe, candidates=candidates, only=only)
         return ranked(hits, min_score=float(min_score))
 
+    def rows_of(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) int64: the row of each product number that the index holds."""
+        rows: np.ndarray = numbers if self._numbers is None else np.searchsorted(self._numbers, numbers)
+        return rows
+
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:
         """See `AnnIndex.codes_scanned`: the sizes of the lists that the coarse quantizer picks."""
         check_search(self, queries, nprobe=nprobe)
         if nprobe is None:
             return np.full(len(queries), self.count, dtype=np.int64)
-        if self._layers.transform is not None:
-            chain = self._layers.transform.chain
-            for i in range(chain.size()):
-                queries = chain.at(i).apply(queries)
-        _, lists = self._layers.base.quantizer.search(queries, nprobe)  # (n, nprobe)
+        _, lists = self.layers.base.quantizer.search(self.transformed(queries), nprobe)  # (n, nprobe)
         sizes: np.ndarray = np.where(lists < 0, 0, self.list_sizes[lists]).sum(axis=1)
         return sizes
 
+    def transformed(self, queries: np.ndarray) -> np.ndarray:
+        """(n, d) float32: queries as the lists know them, behind the index's OPQ or PCA where it has one."""
+        if self.layers.transform is not None:
+            chain = self.layers.transform.chain
+            for i in range(chain.size()):
+                queries = chain.at(i).apply(queries)
+        return queries
+
     def stats(self) -> IndexStats:
         """See `AnnIndex.stats`: counted by layer, without what a fast-scan list's last block leaves empty."""
-        base, refine = self._layers.base, self._layers.refine
+        base, refine = self.layers.base, self.layers.refine
         size = float(base.sa_code_size() if self.nlist is None else base.code_size + _ID_BYTES)
         if refine is not None:
             size += refine.refine_index.sa_code_size()
@@ -191,7 +217,7 @@ class FaissIndex:
         """(nlist,) int64: codes per list; empty for an index without lists."""
         if self.nlist is None:
             return np.empty(0, dtype=np.int64)
-        lists = self._layers.base.invlists
+        lists = self.layers.base.invlists
         return np.array([lists.list_size(i) for i in range(self.nlist)], dtype=np.int64)
 
     def stored_vectors(self) -> np.ndarray | None:
@@ -199,9 +225,9 @@ class FaissIndex:
 
         The view keeps the index alive. Its address may be unaligned, as the file's layout has it.
         """
-        store = self._layers.base if self._layers.refine is None else self._layers.refine.refine_index
+        store = self.layers.base if self.layers.refine is None else self.layers.refine.refine_index
         store = faiss.downcast_index(store)
-        if self._layers.transform is not None and self._layers.refine is None:
+        if self.layers.transform is not None and self.layers.refine is None:
             return None
         if not isinstance(store, faiss.IndexFlat):
             return None
@@ -222,9 +248,9 @@ class FaissIndex:
             params = _knobs(faiss.SearchParameters, **selector)
         else:
             params = _knobs(faiss.SearchParametersIVF, nprobe=nprobe, **selector)
-        if self._layers.transform is not None:
+        if self.layers.transform is not None:
             params = _knobs(faiss.SearchParametersPreTransform, index_params=params)
-        if self._layers.refine is not None:
+        if self.layers.refine is not None:
             # k is the candidates already: all are re-scored and all come back.
             params = _knobs(faiss.IndexRefineSearchParameters, k_factor=1.0, base_index_params=params)
         return params
@@ -281,7 +307,7 @@ def check_search(
         raise SpecError(f"the filter is over {only.count} rows; this index has {ann.count}")
 
 
-def _stay_serial() -> None:
+def stay_serial() -> None:
     """One thread for a search: requests supply the parallelism.
 
     OpenMP's setting belongs to the calling thread, and each such thread would start a pool of its own (faiss #2731).

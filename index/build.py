@@ -1,7 +1,7 @@
 """Build an index over a release's vectors and make it the catalogue's current generation."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,12 @@ import numpy as np
 
 from index.ann import FaissIndex
 from index.catalogue import Catalogue, VectorBatch
+from index.columns import Columns
 from index.errors import SpecError
 from index.generations import (
+    COLUMNS_FOLDER,
     INDEX_FILE,
+    LEXICAL_FOLDER,
     NUMBERS_FILE,
     OPERATING_POINTS_FILE,
     VECTORS_FILE,
@@ -23,43 +26,55 @@ from index.generations import (
     new_generation,
     write_manifest,
 )
+from index.lexical import LexicalIndex, LexicalProduct
 from index.operating_points import OperatingPoints
 from index.spec import IndexSpec, choose_spec, layers_of, new_index, spec_from_factory
 
 TRAINING_POINTS_PER_LIST = 64  # k-means asks for 39 at least; 256 gain little recall for four times the time
 TRAINING_POINTS_AT_LEAST = 65_536  # 256 for each of the 256 codewords of an 8-bit sub-quantizer
 SEED = 7
+_RECORDS_AT_ONCE = 4_096
 
 Progress = Callable[[int, int], None]
 
 
 def build_generation(
-    catalogue: Catalogue, *, release: str, factory: str | None = None, progress: Progress | None = None
+    catalogue: Catalogue,
+    *,
+    release: str,
+    factory: str | None = None,
+    attributes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> int:
     """Train and fill an index from a release's vectors, write it as the next generation, make it current.
 
-    Memory: the index, the training sample and one batch. A crash leaves the previous generation in use.
+    Beside the index lie the filter columns and the words of the same products. Memory: the index, the training sample
+    and one batch, then the words. A crash leaves the previous generation in use.
 
     Args:
         catalogue: holds the vectors; products without one are left out.
         release: whose vectors.
         factory: a Faiss factory string; chosen by the number of vectors when None.
-        progress: called with (done, total) vectors: first the sample to train on, then all of them to add.
+        attributes: names in the products' `attributes` that may be filtered by.
+        progress: called with (done, total) products: those to train on, then all of them to add, to put into the
+            columns, and to read the words of.
 
     Returns:
         The generation's number.
 
     Raises:
-        SpecError: the release has no vectors here, or `factory` does not fit them.
+        SpecError: the release has no vectors here, `factory` does not fit them, or an attribute bears a field's name.
     """
     sequence = catalogue.sequence  # before the vectors are read: what is written meanwhile counts as later
     spec = spec_for(catalogue, release=release, factory=factory)
     with new_generation(catalogue.path) as folder, all_cores():
         whole = new_index(spec.factory, dim=spec.dim)
-        steps = Steps(progress, total=spec.count + (0 if whole.is_trained else training_points(spec)))
+        steps = Steps(progress, total=3 * spec.count + (0 if whole.is_trained else training_points(spec)))
         train(whole, spec, catalogue.vectors(release), steps)
         numbers = fill(whole, catalogue.vectors(release), steps)
         _write_files(folder, whole, numbers, catalogue.vectors(release))
+        Columns.write(folder / COLUMNS_FOLDER, _records(catalogue, numbers, steps), attributes=attributes)
+        LexicalIndex.build(map(_words, enumerate(_records(catalogue, numbers, steps))), path=folder / LEXICAL_FOLDER)
         OperatingPoints.default(nlist=spec.nlist).save(folder / OPERATING_POINTS_FILE)
         manifest = GenerationManifest(
             generation=int(folder.stem),
@@ -149,6 +164,19 @@ def fill(whole: Any, batches: Iterable[VectorBatch], steps: Steps) -> np.ndarray
         numbers.append(batch.numbers)
         steps.advance(len(batch.numbers))
     return np.concatenate(numbers)
+
+
+def _records(catalogue: Catalogue, numbers: np.ndarray, steps: Steps) -> Iterator[dict[str, Any]]:
+    """The products of the rows, in order."""
+    for start in range(0, len(numbers), _RECORDS_AT_ONCE):
+        here = numbers[start : start + _RECORDS_AT_ONCE].tolist()
+        yield from catalogue.records(here)
+        steps.advance(len(here))
+
+
+def _words(numbered: tuple[int, dict[str, Any]]) -> LexicalProduct:
+    row, product = numbered
+    return LexicalProduct(row, product["title"], product.get("description"), product.get("brand"))
 
 
 def _write_files(folder: Path, whole: Any, numbers: np.ndarray, batches: Iterable[VectorBatch]) -> None:

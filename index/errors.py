@@ -5,6 +5,8 @@ SearchIndexError
 ├── IndexFileError    an index file is missing, altered or of another format
 ├── CatalogueError    the catalogue is missing, locked, full or of another format
 ├── TuneError         nothing to tune on, or no operating point reaches the target
+├── ExpressionError   the text of a filter is not in the filter language
+├── FilterError       a filter asks for what the products' fields cannot answer
 └── CursorError       a cursor that this catalogue did not sign, or for another request
     └── CursorGone    a cursor of a release that is no longer served
 """
@@ -28,6 +30,25 @@ class CatalogueError(SearchIndexError):
 
 class TuneError(SearchIndexError):
     """Nothing to tune on, or no operating point reaches the target."""
+
+
+class ExpressionError(SearchIndexError):
+    """The text of a filter is not in the filter language; says what was expected, what was found, and where."""
+
+
+class FilterError(SearchIndexError):
+    """A filter asks for what the products' fields cannot answer.
+
+    Args:
+        field: the field it names.
+        value: the value that does not fit.
+        message: what is wrong and what to do.
+    """
+
+    def __init__(self, field: str, value: object, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
 
 
 class CursorError(SearchIndexError):

@@ -35,6 +35,12 @@ class ExactIndex:
             scores[i, : len(best)] = products[best]
         return Hits(numbers, scores)
 
+    def rescore(self, query: np.ndarray, rows: np.ndarray) -> Hits:
+        """All of the given rows for one query, (1, dim) float32, as a list of (1, len(rows))."""
+        products = self._inner_products(np.ascontiguousarray(query[0], dtype=np.float32), rows)
+        order = np.lexsort((rows, -products))
+        return Hits(self._numbers[rows[order]].astype(np.int64)[None], products[order][None])
+
     def within(
         self, queries: np.ndarray, *, nprobe: int | None = None, min_score: float, only: RowFilter | None = None
     ) -> list[Ranked]:

@@ -1,7 +1,8 @@
 """Generations: one immutable index over the catalogue each, checksummed, and `CURRENT` that names the one in use.
 
 catalogue/CURRENT                  the number of the generation in use
-catalogue/generations/N/           index.faiss  numbers.npy  [vectors.f32]  operating_points.json  manifest.json
+catalogue/generations/N/           index.faiss  numbers.npy  [vectors.f32]  columns/  lexical/
+                                   operating_points.json  manifest.json
 catalogue/generations/N.tmp/       one being written, or left by a crash: removed by the next build
 """
 
@@ -14,16 +15,22 @@ from pathlib import Path
 import numpy as np
 
 from index.ann import FaissIndex, Hits, load_faiss_index
+from index.columns import Columns
 from index.errors import IndexFileError
 from index.exact import ExactIndex
 from index.files import read_sealed_json, sha256_of_file, sync_file, write_atomically, write_sealed_json
+from index.filtered import FilteredSearch
+from index.filters import Filters
+from index.lexical import LexicalIndex
 from index.operating_points import OperatingPoint, OperatingPoints
 
-FORMAT = 1
+FORMAT = 2
 CURRENT_FILE = "CURRENT"
 INDEX_FILE = "index.faiss"
 NUMBERS_FILE = "numbers.npy"
 VECTORS_FILE = "vectors.f32"  # only where the index itself keeps no exact vectors
+COLUMNS_FOLDER = "columns"
+LEXICAL_FOLDER = "lexical"
 OPERATING_POINTS_FILE = "operating_points.json"
 MANIFEST_FILE = "manifest.json"
 _REMEDY = "run `que2search build`"
@@ -56,6 +63,10 @@ class Generation:
     exact: ExactIndex
     numbers: np.ndarray = field(repr=False)  # (count,) uint32: row -> product number
     operating_points: OperatingPoints = field(repr=False)
+    columns: Columns = field(repr=False)
+    lexical: LexicalIndex = field(repr=False)
+    filters: Filters = field(repr=False)
+    filtered: FilteredSearch = field(repr=False)
 
     @property
     def number(self) -> int:
@@ -97,13 +108,20 @@ def open_generation(path: Path, *, verify: bool = True) -> Generation:
     vectors = ann.stored_vectors()
     if vectors is None:
         vectors = np.memmap(path / VECTORS_FILE, dtype="<f4", mode="r", shape=(manifest.count, manifest.dim))
+    exact = ExactIndex(vectors, numbers=numbers)
+    columns = Columns.open(path / COLUMNS_FOLDER, count=manifest.count)
+    lexical = LexicalIndex.open(path / LEXICAL_FOLDER, numbers=numbers)
     return Generation(
         path=path,
         manifest=manifest,
         ann=ann,
-        exact=ExactIndex(vectors, numbers=numbers),
+        exact=exact,
         numbers=numbers,
         operating_points=OperatingPoints.load(path / OPERATING_POINTS_FILE),
+        columns=columns,
+        lexical=lexical,
+        filters=Filters(columns, words=lexical.rows_with),
+        filtered=FilteredSearch(ann, exact),
     )
 
 
@@ -138,9 +156,8 @@ def new_generation(catalogue_path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for file in beside.iterdir():
-            sync_file(file)
-        sync_file(beside)
+        for path in (*beside.rglob("*"), beside):
+            sync_file(path)
     except BaseException:
         shutil.rmtree(beside)
         raise
@@ -155,9 +172,9 @@ def write_manifest(path: Path, manifest: GenerationManifest) -> None:
 
 
 def checksums(path: Path) -> dict[str, str]:
-    """SHA-256 of the files in a generation's folder that never change."""
-    names = (INDEX_FILE, NUMBERS_FILE, VECTORS_FILE)
-    return {name: sha256_of_file(path / name) for name in names if (path / name).exists()}
+    """SHA-256 of the files in a generation's folder that never change, by their path in it."""
+    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    return {name: sha256_of_file(path / name) for name in names if name not in {OPERATING_POINTS_FILE, MANIFEST_FILE}}
 
 
 def _read_manifest(path: Path) -> GenerationManifest:

@@ -7,12 +7,13 @@ from typing import Any
 
 from index.errors import IndexFileError
 from index.files import read_sealed_json, write_sealed_json
+from index.hybrid import FusionTuning, RankFusion
 from index.intervals import Interval
 
 EFFORTS = ("minimal", "low", "balanced", "high", "exact")  # cheapest first
 MAX_SIZE = 100  # hits on a page: no effort may list fewer candidates
 MAX_DEPTH = 1_000  # hits over all pages: what `high` and `exact` list
-FORMAT = 2
+FORMAT = 3
 
 # Untuned: the share of the lists to probe. Rules of thumb, until `tune` has measured.
 _DEFAULT_SHARES = {"minimal": 1 / 256, "low": 1 / 64, "balanced": 1 / 32, "high": 1 / 8}
@@ -42,14 +43,20 @@ class OperatingPoints:
 
     Args:
         points: by effort, every name of `EFFORTS`.
+        fusion: of vectors and words in hybrid search.
         tuning: grid, Pareto set, notes and conditions of the measurement; None when untuned.
     """
 
     points: Mapping[str, OperatingPoint]
+    fusion: RankFusion = field(default=RankFusion())
     tuning: Mapping[str, Any] | None = field(default=None)
 
     def __getitem__(self, effort: str) -> OperatingPoint:
         return self.points[effort]
+
+    def fused_by(self, tuned: FusionTuning) -> "OperatingPoints":
+        """The same points with the chosen fusion."""
+        return OperatingPoints(self.points, tuned.fusion, {**(self.tuning or {}), "fusion": tuned.record()})
 
     @classmethod
     def default(cls, *, nlist: int | None) -> "OperatingPoints":
@@ -65,7 +72,8 @@ class OperatingPoints:
     def save(self, path: Path) -> None:
         """Replace the file at `path` atomically."""
         points = [asdict(self.points[effort]) for effort in EFFORTS]
-        write_sealed_json(path, {"format": FORMAT, "points": points, "tuning": self.tuning})
+        fusion = self.fusion.record()
+        write_sealed_json(path, {"format": FORMAT, "points": points, "fusion": fusion, "tuning": self.tuning})
 
     @classmethod
     def load(cls, path: Path) -> "OperatingPoints":
@@ -79,7 +87,8 @@ class OperatingPoints:
         if content.get("format") != FORMAT:
             raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {remedy}")
         points = [_read_point(point) for point in content["points"]]
-        return cls({point.effort: point for point in points}, content["tuning"])
+        by_effort = {point.effort: point for point in points}
+        return cls(by_effort, fusion=RankFusion.of(content["fusion"]), tuning=content["tuning"])
 
 
 def _read_point(members: Mapping[str, Any]) -> OperatingPoint:

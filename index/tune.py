@@ -93,7 +93,7 @@ def tune(
         "notes": notes,
         "conditions": _conditions(len(queries), seconds=time.perf_counter() - started),
     }
-    return Tuning(OperatingPoints(points, record), targets, grid, pareto, recalls, notes)
+    return Tuning(OperatingPoints(points, tuning=record), targets, grid, pareto, recalls, notes)
 
 
 def _point(effort: str, cell: Measured, min_score: float | None) -> OperatingPoint:

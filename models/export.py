@@ -9,16 +9,18 @@ import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
+from torch import Tensor, nn
 
 from models.data.conversations import golden_queries
 from models.data.schema import Dataset
 from models.errors import ReleaseError
-from models.features import DocumentFeatures, QueryFeatures
 from models.parity import check_parity
 from models.runtime import (
+    CHANNEL_WEIGHTS,
     DOCUMENT_ONNX_FILE,
     FORMAT,
     GOLDEN_QUERIES_FILE,
@@ -26,12 +28,13 @@ from models.runtime import (
     MANIFEST_FILE,
     QUERY_ONNX_FILE,
     QUERY_TORCHSCRIPT_FILE,
+    VECTOR,
     GoldenQuery,
     Judgement,
     ReleaseManifest,
     sha256,
 )
-from models.towers import Tower, as_tensors
+from models.towers import Tower, WeighedTower, as_tensors
 from models.training.run import Run
 
 GOLDEN_QUERIES = 1_000
@@ -68,19 +71,21 @@ def export(run: Run, dataset: Dataset, out: Path, *, golden: int = GOLDEN_QUERIE
 
 
 def export_towers(run: Run, out: Path) -> None:
-    """Both towers as ONNX, the query tower as TorchScript too."""
+    """Both towers as ONNX, the query tower as TorchScript too; a query tower with attention gives its weights."""
     query, document = run.towers.query.eval(), run.towers.document.eval()
     # Two rows of odd lengths: the exporter must see that no size is fixed.
     query_example = run.featurizer.queries(["red dress", "bicycle for children"], [None, "US"])
     document_example = run.featurizer.documents(
         ["a red dress", "bicycle"], ["worn twice, like new", None], [None, None]
     )
+    query_inputs, document_inputs = _named(query_example, query), _named(document_example, document)
+    served, outputs = _with_weights(query)
     with _quiet_exporters():
-        _to_onnx(query, query_example, out / QUERY_ONNX_FILE)
-        _to_onnx(document, document_example, out / DOCUMENT_ONNX_FILE)
-        inputs = tuple(as_tensors(query_example, query))
+        _to_onnx(served, query_inputs, out / QUERY_ONNX_FILE, outputs=outputs)
+        _to_onnx(document, document_inputs, out / DOCUMENT_ONNX_FILE, outputs=[VECTOR])
         with torch.inference_mode():
-            torch.jit.trace(query, inputs, check_trace=False).save(str(out / QUERY_TORCHSCRIPT_FILE))  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(served, tuple(query_inputs.values()), check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(out / QUERY_TORCHSCRIPT_FILE))
 
 
 def seal(folder: Path, run: Run, dataset: Dataset, *, name: str, parity: dict[str, float]) -> ReleaseManifest:
@@ -97,6 +102,7 @@ def seal(folder: Path, run: Run, dataset: Dataset, *, name: str, parity: dict[st
         dataset=dataset.manifest.source,
         parity=parity,
         files=files,
+        query_channels=[] if run.towers.query.attention is None else list(run.towers.query.channels),
     )
     with (folder / MANIFEST_FILE).open("wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -111,17 +117,28 @@ def write_lines(path: Path, lines: Iterable[msgspec.Struct]) -> None:
         file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
-def _to_onnx(tower: Tower, example: QueryFeatures | DocumentFeatures, path: Path) -> None:
+def _with_weights(tower: Tower) -> tuple[nn.Module, list[str]]:
+    """What is exported of a query tower, and what its outputs are called."""
+    if tower.attention is None:
+        return tower, [VECTOR]
+    return WeighedTower(tower, tower.attention).eval(), [VECTOR, CHANNEL_WEIGHTS]
+
+
+def _named(example: NamedTuple, tower: Tower) -> dict[str, Tensor]:
+    return dict(zip(tower.inputs, as_tensors(example, tower), strict=True))
+
+
+def _to_onnx(tower: nn.Module, inputs: dict[str, Tensor], path: Path, *, outputs: list[str]) -> None:
     """One self-contained file; every row count and every padded length is free."""
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     rows_only = {0: torch.export.Dim.DYNAMIC}
-    shapes = tuple(rows_only if name in FIXED_WIDTH else free for name in tower.inputs)
+    shapes = tuple(rows_only if name in FIXED_WIDTH else free for name in inputs)
     torch.onnx.export(
         tower,
-        tuple(as_tensors(example, tower)),
+        tuple(inputs.values()),
         path,
-        input_names=tower.inputs,
-        output_names=["vector"],
+        input_names=list(inputs),
+        output_names=outputs,
         dynamic_shapes={"features": shapes},
         opset_version=OPSET,
         dynamo=True,

@@ -29,9 +29,13 @@ class AttentionFusion(nn.Module):
         present = torch.stack([present for _, present in channels], dim=-1)  # (b, n)
         return logits.masked_fill(~present, ABSENT).softmax(dim=-1)
 
-    def forward(self, channels: list[ChannelOutput]) -> Tensor:
+    def weighted(self, channels: list[ChannelOutput], weights: Tensor) -> Tensor:
+        """The channels' sum (b, d) by their weights (b, n)."""
         vectors = torch.stack([vector for vector, _ in channels], dim=1)  # (b, n, d)
-        return (self.weights(channels).unsqueeze(-1) * vectors).sum(dim=1)  # (b, d)
+        return (weights.unsqueeze(-1) * vectors).sum(dim=1)
+
+    def forward(self, channels: list[ChannelOutput]) -> Tensor:
+        return self.weighted(channels, self.weights(channels))
 
 
 class ConcatenationFusion(nn.Module):

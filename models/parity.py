@@ -16,18 +16,19 @@ from models.runtime import (
     QUERY_ONNX_FILE,
     QUERY_TORCHSCRIPT_FILE,
     OnnxTower,
+    QueryTower,
     TorchScriptQueryTower,
 )
-from models.towers import Tower, as_tensors
+from models.towers import Tower, WeighedTower, as_tensors
 from models.training.run import Run
 
-MAX_DIFFERENCE = 1e-4  # of any coordinate between the trained and an exported tower
+MAX_DIFFERENCE = 1e-4  # of any coordinate, or channel's weight, between the trained and an exported tower
 QUERIES, PRODUCTS = 200, 200  # compared, beside the odd inputs
 ODD_TEXTS = ("", "?", "tv", "zzz 日本 🙂", "long " * 400)
 
 
 def check_parity(run: Run, dataset: Dataset, release: Path, *, queries: pl.DataFrame) -> dict[str, float]:
-    """The largest difference of each exported tower from the trained one.
+    """The largest difference of each exported tower from the trained one; of the query tower's weights, if it has any.
 
     Args:
         release: the folder with the exported towers.
@@ -39,13 +40,18 @@ def check_parity(run: Run, dataset: Dataset, release: Path, *, queries: pl.DataF
     query_batches = list(query_features(run.featurizer, queries.head(QUERIES)))
     document_batches = list(document_features(run.featurizer, dataset))
     query, document = run.towers.query, run.towers.document
-    differences = {
-        "onnx": largest_difference(query, OnnxTower(release / QUERY_ONNX_FILE), query_batches),
-        "torchscript": largest_difference(
-            query, TorchScriptQueryTower(release / QUERY_TORCHSCRIPT_FILE), query_batches
-        ),
-        "document_onnx": largest_difference(document, OnnxTower(release / DOCUMENT_ONNX_FILE), document_batches),
+    engines: dict[str, OnnxTower | TorchScriptQueryTower] = {
+        "onnx": OnnxTower(release / QUERY_ONNX_FILE),
+        "torchscript": TorchScriptQueryTower(release / QUERY_TORCHSCRIPT_FILE),
     }
+    differences = {engine: largest_difference(query, tower, query_batches) for engine, tower in engines.items()}
+    differences["document_onnx"] = largest_difference(
+        document, OnnxTower(release / DOCUMENT_ONNX_FILE), document_batches
+    )
+    if query.attention is not None:
+        weighed = WeighedTower(query, query.attention)
+        for engine, tower in engines.items():
+            differences[f"{engine}_weights"] = largest_weight_difference(weighed, tower, query_batches)
     for engine, difference in differences.items():
         if not difference <= MAX_DIFFERENCE:  # written so that NaN fails too
             raise ParityError(
@@ -62,6 +68,18 @@ def largest_difference(tower: Tower, exported: OnnxTower | TorchScriptQueryTower
             float(np.abs(exported.embed(features) - tower(*as_tensors(features, tower)).numpy()).max())
             for features in batches
         )
+
+
+def largest_weight_difference(tower: WeighedTower, exported: QueryTower, batches: list[QueryFeatures]) -> float:
+    """The same for the channels' weights; a row's sum that is not 1 is a difference too."""
+    tower.eval()
+    differences = []
+    for features in batches:
+        with torch.inference_mode():
+            trained = tower(*as_tensors(features, tower.tower)).weights.numpy()
+        weights = exported.channel_weights(features)
+        differences += [np.abs(weights - trained).max(), np.abs(weights.sum(axis=1) - 1).max()]
+    return float(np.max(differences))
 
 
 def query_features(featurizer: Featurizer, queries: pl.DataFrame) -> Iterator[QueryFeatures]:

@@ -32,6 +32,8 @@ DOCUMENT_ONNX_FILE = "document_tower.onnx"
 GOLDEN_QUERIES_FILE = "golden_queries.jsonl"
 JUDGEMENTS_FILE = "judgements.jsonl"
 
+VECTOR, CHANNEL_WEIGHTS = "vector", "channel_weights"  # what a tower's outputs are called
+
 Engine = Literal["onnx", "torchscript"]
 Line = TypeVar("Line")
 
@@ -66,6 +68,7 @@ class ReleaseManifest(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     parity: dict[str, float]  # engine -> largest absolute difference from the trained tower
     files: dict[str, str]  # name -> SHA-256
+    query_channels: list[str] = []  # whose weights the query tower gives, in order; none where it has no attention
 
 
 class QueryTower(Protocol):
@@ -73,6 +76,10 @@ class QueryTower(Protocol):
 
     def embed(self, features: QueryFeatures) -> np.ndarray:
         """(n, d) float32, rows of norm 1."""
+        ...
+
+    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
+        """(n, c) float32, rows of sum 1: the attention of a tower that was exported with it."""
         ...
 
 
@@ -94,9 +101,15 @@ class OnnxTower:
 
     def embed(self, features: QueryFeatures | DocumentFeatures) -> np.ndarray:
         """(n, d) float32, rows of norm 1."""
-        feed = {name: getattr(features, name) for name in self._inputs}
-        vectors: np.ndarray = self._session.run(None, feed)[0]
-        return vectors
+        return self._run(VECTOR, features)
+
+    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
+        """See `QueryTower.channel_weights`."""
+        return self._run(CHANNEL_WEIGHTS, features)
+
+    def _run(self, output: str, features: QueryFeatures | DocumentFeatures) -> np.ndarray:
+        values: np.ndarray = self._session.run([output], {name: getattr(features, name) for name in self._inputs})[0]
+        return values
 
 
 class TorchScriptQueryTower:
@@ -119,10 +132,18 @@ class TorchScriptQueryTower:
 
     def embed(self, features: QueryFeatures) -> np.ndarray:
         """(n, d) float32, rows of norm 1."""
+        return self._run(features)[0]
+
+    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
+        """See `QueryTower.channel_weights`."""
+        return self._run(features)[1]
+
+    def _run(self, features: QueryFeatures) -> list[np.ndarray]:
+        """Vectors, then weights where the tower has them; without, it gives no tuple."""
+        inputs = (features.token_ids, features.trigram_ids, features.country_ids)
         with self._inference_mode():
-            inputs = (features.token_ids, features.trigram_ids, features.country_ids)
-            vectors: np.ndarray = self._tower(*map(self._from_numpy, inputs)).numpy()
-            return vectors
+            found = self._tower(*map(self._from_numpy, inputs))
+            return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
 
 
 class Release:
@@ -153,6 +174,16 @@ class Release:
         """(d,) float32 of norm 1."""
         vector: np.ndarray = self.query_tower.embed(self.featurizer.query(text, country))[0]
         return vector
+
+    def channel_weights(self, features: QueryFeatures) -> dict[str, float] | None:
+        """How much each channel has to say in one query's vector, by name; they sum to 1 (Que2Search Eq. 1).
+
+        Runs the tower once more. None: the tower has no attention, or was exported before its weights were.
+        """
+        channels = self.manifest.query_channels
+        if not channels:
+            return None
+        return dict(zip(channels, self.query_tower.channel_weights(features)[0].tolist(), strict=True))
 
     def embed_product(self, product: Mapping[str, Any]) -> np.ndarray:
         """(d,) float32 of norm 1, from the fields `title`, `description`, `image_vectors`, `language` and `country`."""

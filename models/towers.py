@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.channels import CategoryChannel, ChannelOutput, ImageChannel, TextChannel, TrigramChannel
 from models.encoder import TextEncoder
 from models.features import FeatureSpec
-from models.fusion import FUSIONS, Fusion, only
+from models.fusion import FUSIONS, AttentionFusion, Fusion, only
 from models.sections import EncoderConfig, ModelConfig
 
 # Channels that go missing together (Que2Search 3.6), for gradient blending.
@@ -28,6 +28,13 @@ class Views(NamedTuple):
 
     vectors: Tensor  # (b, v, d), rows of norm 1
     present: Tensor  # (b, v) bool: the row has some channel of the view
+
+
+class Weighed(NamedTuple):
+    """A tower's output for a batch, and how much each channel had to say in it."""
+
+    vectors: Tensor  # (b, d), rows of norm 1
+    weights: Tensor  # (b, n), rows of sum 1, in the order of the channels
 
 
 class Tower(nn.Module):
@@ -49,6 +56,11 @@ class Tower(nn.Module):
     @property
     def dim(self) -> int:
         return self.fusion.dim
+
+    @property
+    def attention(self) -> AttentionFusion | None:
+        """The fusion, where it weighs the channels; a concatenation and a sum do not."""
+        return self.fusion if isinstance(self.fusion, AttentionFusion) else None
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +130,24 @@ class DocumentTower(Tower):
         "images",
         "image_mask",
     )
+
+
+class WeighedTower(nn.Module):
+    """A tower with attention that gives its weights too: what is exported, so that a search can be explained.
+
+    Args:
+        attention: the tower's own fusion.
+    """
+
+    def __init__(self, tower: Tower, attention: AttentionFusion) -> None:
+        super().__init__()
+        self.tower = tower
+        self.attention = attention
+
+    def forward(self, *features: Tensor) -> Weighed:
+        channels = self.tower.encode_channels(*features)
+        weights = self.attention.weights(channels)
+        return Weighed(F.normalize(self.attention.weighted(channels, weights), dim=-1), weights)
 
 
 class TwoTowers(nn.Module):

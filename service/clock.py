@@ -3,7 +3,7 @@
 from time import perf_counter_ns
 from typing import Final
 
-STAGES: Final = ("featurise", "query_tower", "ann", "products")
+STAGES: Final = ("featurise", "query_tower", "filter", "ann", "lexical", "rank", "products")
 TOTAL: Final = "total"
 
 
@@ -23,7 +23,7 @@ class Clock:
 
     def lap(self, stage: str) -> None:
         now = perf_counter_ns()
-        self.stages_ns[stage] = now - self._lap_ns
+        self.stages_ns[stage] = self.stages_ns.get(stage, 0) + now - self._lap_ns  # a page may need two lists
         self._lap_ns = now
 
     def stop(self) -> None:

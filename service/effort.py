@@ -52,6 +52,11 @@ class EffortPolicy:
             raise InvalidFieldError("effort", asked, f"this server allows up to {self._limit}")
         return Plan(asked, asked)
 
+    def most_nprobe(self) -> int | None:
+        """Lists that the operator's limit lets a search probe; None for an index without lists."""
+        points = (self._points[effort] for effort in _from_highest(self._limit))
+        return max((point.nprobe for point in points if point.nprobe is not None), default=None)
+
     def affordable(self, planned: str, budget: Budget) -> OperatingPoint:
         """The planned effort, or the highest one below it that fits the time left and the load.
 

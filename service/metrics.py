@@ -15,6 +15,7 @@ from index.operating_points import EFFORTS
 from service.clock import STAGES, TOTAL
 from service.memory import MULTIPROCESS_DIR, MemoryCollector
 from service.recall_sample import EXACT
+from service.schemas import MODES
 from service.watch_metrics import WatchCollector
 
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
@@ -23,7 +24,6 @@ BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
 )  # fmt: skip
 FIRST, LATER = "first", "later"
 SENT, DROPPED = "sent", "dropped"
-VECTOR = "vector"  # the mode of every search so far
 PROBLEMS = (400, 405, 410, 413, 422, 429, 500, 503, 504)  # what a search is answered with instead of hits
 
 
@@ -48,7 +48,10 @@ class Metrics:
         )
         efforts = Counter("q2s_effort", "Answered searches by effort", ["effort", "degraded"], registry=registry)
         self._requests = {
-            (page, effort): requests.labels(page, effort, VECTOR) for page in (FIRST, LATER) for effort in EFFORTS
+            (page, effort, mode): requests.labels(page, effort, mode)
+            for page in (FIRST, LATER)
+            for effort in EFFORTS
+            for mode in MODES
         }
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._efforts = {
@@ -81,11 +84,14 @@ class Metrics:
         for collector in self._collectors:
             registry.register(collector)
 
-    def searched(self, *, first_page: bool, effort: str, degraded: bool, stages_ns: Mapping[str, int]) -> None:
-        """Count one answered search. `stages_ns` holds `total` and each stage."""
-        self._requests[FIRST if first_page else LATER, effort].observe(stages_ns[TOTAL] / 1e9)
-        for stage, histogram in self._stages.items():
-            histogram.observe(stages_ns[stage] / 1e9)
+    def searched(
+        self, *, first_page: bool, effort: str, mode: str, degraded: bool, stages_ns: Mapping[str, int]
+    ) -> None:
+        """Count one answered search. `stages_ns` holds `total` and each stage that it went through."""
+        self._requests[FIRST if first_page else LATER, effort, mode].observe(stages_ns[TOTAL] / 1e9)
+        for stage, ns in stages_ns.items():
+            if stage != TOTAL:
+                self._stages[stage].observe(ns / 1e9)
         self._efforts[effort, degraded].inc()
 
     def problem(self, status: int) -> None:

@@ -1,21 +1,25 @@
-"""One search, straight down: featurise, query_tower, ann, products."""
+"""One search, straight down: filter, featurise, query_tower, ann, lexical, rank, products; each where it is needed."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from index.ann import Ranked, ranked
 from index.catalogue import Catalogue
 from index.cursor import CursorCodec
 from index.generations import Generation
 from index.operating_points import EFFORTS, OperatingPoint
 from index.paging import Page, first_page, later_page
+from models.features import QueryFeatures
 from models.runtime import Release
 from service.admission import Admitted
 from service.clock import Clock
+from service.constraints import Constraints, constraints_of
+from service.diversity import SellerCap
 from service.effort import Budget, EffortPolicy
 from service.errors import DeadlineError
-from service.schemas import SearchRequest
+from service.explain import Explained, explain
+from service.lists import Asked, Listed, Lists
+from service.schemas import LEXICAL, Explanation, FilterMember, SearchRequest
 from service.walk import Walk, Walks
 from service.watch import Watch
 
@@ -24,7 +28,7 @@ class Found(NamedTuple):
     """What the index gave for one page."""
 
     page: Page
-    point: OperatingPoint  # the effective one, of the list that the page is cut from
+    listed: Listed  # the list that the page is cut from
     degraded: bool
     shown: np.ndarray  # product numbers of page 1
     continue_with: str  # the effort whose list the next page slices
@@ -37,12 +41,15 @@ class Answer(NamedTuple):
     page: int
     hits: list[bytes]  # JSON objects
     cursor: str | None
+    mode: str
     point: OperatingPoint
-    min_score: float | None
+    filter: FilterMember | None
+    per_seller: int | None
     degraded: bool
     release: str
     generation: int
     query_truncated: bool
+    explanation: Explanation | None
 
 
 class Pipeline:
@@ -63,8 +70,11 @@ class Pipeline:
         self.generation = generation
         self._catalogue = catalogue
         self._timeout_ms = timeout_ms
-        self._watch: Watch | None = None
+        self._lists = Lists(generation)
+        self._sellers = SellerCap(generation)
         self._policy = EffortPolicy(generation.operating_points, limit=max_effort)
+        self._no_vectors = np.empty((0, generation.manifest.dim), dtype=np.float32)
+        self._most_nprobe = self._policy.most_nprobe()
         codec = CursorCodec(catalogue.cursor_key())
         self._walks = Walks(codec=codec, policy=self._policy, release=release.id)
 
@@ -85,19 +95,20 @@ class Pipeline:
         """Answer one checked request; `clock` gets the time of every stage.
 
         Raises:
-            InvalidFieldError: the cursor is not of this request, or the effort is above the limit.
+            InvalidFieldError: the cursor is not of this request, the effort is above the limit, or a filter makes no
+                sense.
             CursorExpiredError: the cursor is of another release.
             DeadlineError: nothing fits what is left of the deadline.
         """
         walk = self._walks.start(request)
         clock.start_stage()
-        features = self.release.featurizer.query(request.q, request.country)
-        clock.lap("featurise")
-        vectors = self.release.query_tower.embed(features)  # (1, d)
-        clock.lap("query_tower")
-        found = self._find(vectors, walk, request, budget)
-        clock.lap("ann")
-        hits = self._hits(found.page)
+        constraints = constraints_of(request, self.generation.filters, most_nprobe=self._most_nprobe)
+        if constraints.only is not None:
+            clock.lap("filter")
+        asked, features = self._asked(request, constraints, clock)
+        found = self._find(asked, walk, request, budget, clock)
+        explained = self._explained(found, asked, features) if request.explain and features else None
+        hits = self._hits(found.page, explained)
         clock.lap("products")
         shown = tuple(found.shown.tolist())
         return Answer(
@@ -105,73 +116,91 @@ class Pipeline:
             page=walk.page,
             hits=hits,
             cursor=self._walks.cursor(walk, effort=found.continue_with, shown=shown, position=found.page.next_position),
-            point=found.point,
-            min_score=_radius(request, found.point),
+            mode=constraints.mode,
+            point=found.listed.point,
+            filter=_filter_member(constraints, found.listed),
+            per_seller=request.per_seller,
             degraded=found.degraded,
             release=self.release.id,
             generation=self.generation.number,
-            query_truncated=features.truncated,
+            query_truncated=features is not None and features.truncated,
+            explanation=None if explained is None else explained.whole,
         )
 
     def watch(self, watch: Watch | None) -> None:
         """Offer every list to `watch` from now on (None: to nobody): what the warm-up searches is no live query."""
-        self._watch = watch
+        self._lists.watch(watch)
 
     def close(self) -> None:
         """Give the catalogue's file back, and leave the watch."""
-        if self._watch is not None:
-            self._watch.close()
+        self._lists.close()
         self._catalogue.close()
 
-    def _find(self, vectors: np.ndarray, walk: Walk, request: SearchRequest, budget: Budget) -> Found:
+    def _asked(
+        self, request: SearchRequest, constraints: Constraints, clock: Clock
+    ) -> tuple[Asked, QueryFeatures | None]:
+        """Words alone need no vector, unless it is to be explained."""
+        if constraints.mode == LEXICAL and not request.explain:
+            return Asked(request.q, self._no_vectors, constraints), None
+        features = self.release.featurizer.query(request.q, request.country)
+        clock.lap("featurise")
+        vectors = self.release.query_tower.embed(features)  # (1, d)
+        clock.lap("query_tower")
+        return Asked(request.q, vectors, constraints), features
+
+    def _find(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         if walk.position is None:
-            return self._find_first(vectors, walk, request, budget)
+            return self._find_first(asked, walk, request, budget, clock)
         if walk.shown is not None:
             point = self._policy.affordable(walk.later, budget)
-            later = self._list(vectors, point, request)
-            return _cut(later, walk, np.array(walk.shown, np.int64), point, request.size)
-        return self._find_by_number(vectors, walk, request, budget)
+            later = self._lists.at(point, asked, clock)
+            return self._cut(later, walk, np.array(walk.shown, np.int64), request)
+        return self._find_by_number(asked, walk, request, budget, clock)
 
-    def _find_first(self, vectors: np.ndarray, walk: Walk, request: SearchRequest, budget: Budget) -> Found:
+    def _find_first(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         point = self._policy.affordable(walk.plan.first, budget)
+        first = self._lists.at(point, asked, clock)
+        only = asked.constraints.only
         page = first_page(
-            self._list(vectors, point, request),
+            self._sellers.capped(first.hits, request.per_seller),
             size=request.size,
             same_list=point.effort == walk.later,
-            total=self.generation.manifest.count,
+            total=self.generation.manifest.count if only is None else only.allowed,
         )
-        degraded = point.effort != walk.plan.first
-        return Found(page, point, degraded, page.numbers, walk.later)
+        return Found(page, first, point.effort != walk.plan.first, page.numbers, walk.later)
 
-    def _find_by_number(self, vectors: np.ndarray, walk: Walk, request: SearchRequest, budget: Budget) -> Found:
+    def _find_by_number(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         """A later page without a cursor: what page 1 shows has to be searched again, unless both share one list."""
-        first_point = point = self._policy.affordable(walk.plan.first, budget)
-        first = later = self._list(vectors, first_point, request)
+        first_point = self._policy.affordable(walk.plan.first, budget)
+        first = later = self._lists.at(first_point, asked, clock)
         if walk.later != walk.plan.first:
-            point = self._policy.affordable(walk.later, budget)
-            later = self._list(vectors, point, request)
-        found = _cut(later, walk, first.numbers[: request.size], point, request.size)
+            later = self._lists.at(self._policy.affordable(walk.later, budget), asked, clock)
+        shown = self._sellers.capped(first.hits, request.per_seller).numbers[: request.size]
+        found = self._cut(later, walk, shown, request)
         return found._replace(degraded=found.degraded or first_point.effort != walk.plan.first)
 
-    def _list(self, vectors: np.ndarray, point: OperatingPoint, request: SearchRequest) -> Ranked:
-        hits = self.generation.search(vectors, point)
-        if self._watch is not None:
-            self._watch.offer(vectors, hits, effort=point.effort)
-        return ranked(hits, min_score=_radius(request, point))
+    def _cut(self, later: Listed, walk: Walk, shown: np.ndarray, request: SearchRequest) -> Found:
+        """The page at the walk's position. A lowered effort stays lowered: the next page goes on with the same list."""
+        hits = self._sellers.capped(later.hits, request.per_seller, shown=shown)
+        page = later_page(hits, shown=shown, position=walk.position or 0, size=request.size)
+        effort = later.point.effort
+        degraded = EFFORTS.index(effort) < EFFORTS.index(walk.plan.later)
+        return Found(page, later, degraded, shown, effort)
 
-    def _hits(self, page: Page) -> list[bytes]:
+    def _explained(self, found: Found, asked: Asked, features: QueryFeatures) -> Explained:
+        return explain(found.page, found.listed, asked, features, release=self.release, generation=self.generation)
+
+    def _hits(self, page: Page, explained: Explained | None) -> list[bytes]:
         """Each product's stored JSON members behind its score: nothing is parsed or encoded again."""
         fragments = self._catalogue.fragments(page.numbers.tolist())
         scores = page.scores.tolist()
-        return [b'{"score":%.6f,%b}' % hit for hit in zip(scores, fragments, strict=True)]
+        if explained is None:
+            return [b'{"score":%.6f,%b}' % hit for hit in zip(scores, fragments, strict=True)]
+        return [b'{"score":%.6f,%b,"explain":%b}' % hit for hit in zip(scores, fragments, explained.hits, strict=True)]
 
 
-def _radius(request: SearchRequest, point: OperatingPoint) -> float | None:
-    return point.min_score if request.min_score is None else request.min_score
-
-
-def _cut(later: Ranked, walk: Walk, shown: np.ndarray, point: OperatingPoint, size: int) -> Found:
-    """The page at the walk's position. A lowered effort stays lowered: the next page goes on with the same list."""
-    page = later_page(later, shown=shown, position=walk.position or 0, size=size)
-    degraded = EFFORTS.index(point.effort) < EFFORTS.index(walk.plan.later)
-    return Found(page, point, degraded, shown, point.effort)
+def _filter_member(constraints: Constraints, listed: Listed) -> FilterMember | None:
+    if constraints.only is None or constraints.condition is None:
+        return None
+    strategy = None if listed.use is None else listed.use.strategy
+    return FilterMember(condition=constraints.condition, allowed=constraints.only.allowed, strategy=strategy)

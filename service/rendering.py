@@ -14,18 +14,23 @@ def render(answer: Answer, clock: Clock) -> bytes:
     if answer.query_truncated:
         head["query_truncated"] = True
     point = answer.point
-    tail = {
+    tail: dict[str, object] = {
         "cursor": answer.cursor,
         "search": {
+            "mode": answer.mode,
             "effort": point.effort,
             "nprobe": point.nprobe,
             "candidates": point.candidates,
-            "min_score": answer.min_score,
+            "min_score": point.min_score,
+            "filter": answer.filter,
+            "per_seller": answer.per_seller,
             "release": answer.release,
             "generation": answer.generation,
             "degraded": answer.degraded,
         },
     }
+    if answer.explanation is not None:
+        tail["explain"] = answer.explanation
     before, after = _encode(head)[:-1], _encode(tail)[1:-1]
     hits = b",".join(answer.hits)
     clock.stop()

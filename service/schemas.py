@@ -6,12 +6,13 @@ The limits stand here once: the checks, the error messages and the OpenAPI docum
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta
 
+from index.expression import MAX_CHARS as MAX_EXPRESSION
 from index.operating_points import MAX_SIZE
 from service.errors import InvalidFieldError, UnparsableError
 
@@ -20,14 +21,22 @@ MAX_QUERY = 512  # characters, after trimming
 MAX_COUNTRY = 64  # characters; codes have two, but an unknown one is accepted
 MAX_FIELDS = 64  # of a query string; many more than we know
 MAX_IMAGES = 5
+MAX_VALUE = 512  # characters of a filter's value
 
 EffortName = Literal["minimal", "low", "balanced", "high", "exact"]
+Mode = Literal["vector", "lexical", "hybrid"]
+VECTOR: Final = "vector"
+LEXICAL: Final = "lexical"
+HYBRID: Final = "hybrid"
+MODES: Final = (VECTOR, LEXICAL, HYBRID)
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 AT_FIELD = re.compile(r" - at `\$\.(\w+)([^`]*)`")
 UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
 MISSING_FIELD = re.compile(r"missing required field `(\w+)`")
 
 T = TypeVar("T", bound=msgspec.Struct)
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_VALUE)]
+Price = Annotated[float, Meta(ge=0)]
 
 
 class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,16 +76,58 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = "auto"
     min_score: Annotated[
         Annotated[float, Meta(ge=-1, le=1)] | None,
-        Meta(description="nothing below this score is returned, a number from -1 to 1; default: the effort's own"),
+        Meta(description="no neighbour below this cosine counts, a number from -1 to 1; default: the effort's own"),
     ] = None
     timeout_ms: Annotated[
         Annotated[float, Meta(gt=0, le=600_000)] | None,
         Meta(description="deadline in milliseconds, a number above 0 and up to 600000; effort is lowered to meet it"),
     ] = None
 
+    category: Annotated[
+        Text | None,
+        Meta(
+            description='a category as products have it, from the root: "Fashion > Shoes"; those below it count too',
+            extra_json_schema={"examples": ["Fashion > Shoes"]},
+        ),
+    ] = None
+    price_min: Annotated[Price | None, Meta(description="products of this price or more, a number from 0")] = None
+    price_max: Annotated[Price | None, Meta(description="products of this price or less, a number from 0")] = None
+    seller: Annotated[Text | None, Meta(description="products of this seller, 1 to 512 characters")] = None
+    created_after: Annotated[
+        Text | None,
+        Meta(
+            description="products created at this time or later: an ISO 8601 date or date and time, such as 2025-11-30",
+            extra_json_schema={"examples": ["2025-11-30"]},
+        ),
+    ] = None
+    filter: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_EXPRESSION)] | None,
+        Meta(
+            description="an expression, 1 to 2048 characters: comparisons of fields joined by AND, OR and NOT; "
+            "tokens(...) for words that a product must have; and what looks for hits, (tokens OR nn(radius, nprobe))",
+            extra_json_schema={"examples": ['country = "GB" AND (tokens OR nn(radius=0.24, nprobe=16))']},
+        ),
+    ] = None
+    per_seller: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_SIZE)] | None,
+        Meta(description=f"at most so many hits of one seller over all pages, a whole number from 1 to {MAX_SIZE}"),
+    ] = None
+    mode: Annotated[
+        Mode | None,
+        Meta(
+            description="one of vector (by meaning, the default), lexical (by words) and hybrid (by both); score is "
+            "the cosine, the BM25 score or the fused score"
+        ),
+    ] = None
+    explain: Annotated[bool, Meta(description="true adds the parts of each score")] = False
+
     def __post_init__(self) -> None:
         if self.cursor is not None and self.page is not None:
             raise InvalidFieldError("page", self.page, "the cursor knows its page; send one of the two")
+        if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
+            raise InvalidFieldError(
+                "price_min", self.price_min, f"above price_max={self.price_max:g}: nothing is between"
+            )
         _settle(self, query="q")
 
 
@@ -114,33 +165,78 @@ class EmbedRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         _settle(self, query="query")
 
 
+class FilterMember(msgspec.Struct, frozen=True, kw_only=True):
+    """How a filter was applied."""
+
+    condition: Annotated[str, Meta(description="all filters of the request as one expression")]
+    allowed: Annotated[int, Meta(description="products that pass")]
+    strategy: Annotated[
+        Literal["exact", "post", "lists"] | None,
+        Meta(
+            description="exact: all that pass were compared; post: nearly all pass, the others were left out "
+            "afterwards; lists: lists were chosen by what passes in them; null: no vectors were searched"
+        ),
+    ]
+
+
 class SearchMember(msgspec.Struct, frozen=True, kw_only=True):
     """How the page was searched: the effective values, after every default and override."""
 
+    mode: Mode
     effort: EffortName
     nprobe: int | None
     candidates: int
     min_score: float | None
+    filter: FilterMember | None
+    per_seller: int | None
     release: str
     generation: int
     degraded: bool
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
-    """Microseconds of each stage, and of everything since the request was picked up."""
+    """Microseconds of each stage that was needed, and of everything since the request was picked up."""
 
-    featurise: int
-    query_tower: int
-    ann: int
+    featurise: int | None = None
+    query_tower: int | None = None
+    filter: int | None = None
+    ann: int | None = None
+    lexical: int | None = None
+    rank: int | None = None
     products: int
     total: int
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one leg says of a hit."""
+
+    score: Annotated[float, Meta(description="cosine, or BM25 score; 0 where no word is shared")]
+    rank: Annotated[int | None, Meta(description="in the leg's own list, from 1; null where it does not hold the hit")]
+
+
+class HitExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a hit's score."""
+
+    vector: Part
+    lexical: Part
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What all hits of an answer share."""
+
+    channel_weights: Annotated[
+        dict[str, float] | None,
+        Meta(description="attention of the query tower, by channel; null where its fusion has none"),
+    ]
+    corrections: Annotated[dict[str, list[str]], Meta(description="words that no product has, and what was looked for")]
+    fusion: Annotated[dict[str, float], Meta(description="of hybrid: weight of each leg, and the rank constant")]
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """A product; of its fields only `id` is sure to be there."""
 
     id: str
-    score: Annotated[float, Meta(description="cosine of query and product")]
+    score: Annotated[float, Meta(description="by mode: cosine, BM25 score or fused score")]
     title: str | None = None
     brand: str | None = None
     category: str | None = None
@@ -150,6 +246,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None = None
     seller_id: str | None = None
     created_at: str | None = None
+    explain: Annotated[HitExplanation | None, Meta(description="with explain=true")] = None
 
 
 class SearchAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +258,7 @@ class SearchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     hits: list[Hit]
     cursor: Annotated[str | None, Meta(description="send it for the next page; null where nothing follows")]
     search: SearchMember
+    explain: Annotated[Explanation | None, Meta(description="with explain=true")] = None
     timings_us: Timings
 
 

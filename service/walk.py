@@ -10,6 +10,11 @@ from service.effort import AUTO, EffortPolicy, Plan, lower_of
 from service.errors import CursorExpiredError, InvalidFieldError
 from service.schemas import EffortName, SearchRequest
 
+_SHAPING = (
+    "q", "country", "min_score",
+    "category", "price_min", "price_max", "seller", "created_after", "filter", "per_seller", "mode",
+)  # fmt: skip
+
 
 class Walk(NamedTuple):
     """One page of a walk, before it is searched."""
@@ -76,9 +81,10 @@ class Walks:
 def first_page_url(request: SearchRequest) -> str:
     """The relative URL that starts the same search again."""
     default = SearchRequest(q=request.q)
-    kept = ("country", "size", "effort", "min_score", "timeout_ms")
-    changed = {name: getattr(request, name) for name in kept if getattr(request, name) != getattr(default, name)}
-    return f"/search?{urlencode({'q': request.q, **changed})}"
+    fields = [name for name in SearchRequest.__struct_fields__ if name not in {"q", "page", "cursor"}]
+    changed = {name: getattr(request, name) for name in fields if getattr(request, name) != getattr(default, name)}
+    shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in changed.items()}
+    return f"/search?{urlencode({'q': request.q, **shown})}"
 
 
 def _asked(request: SearchRequest, cursor: Cursor) -> str:
@@ -91,6 +97,6 @@ def _asked(request: SearchRequest, cursor: Cursor) -> str:
 
 
 def _digest(request: SearchRequest, asked: str) -> bytes:
-    """Of all that shapes the lists; size and deadline may change from page to page."""
-    shape = {"q": request.q, "country": request.country, "min_score": request.min_score, "effort": asked}
-    return request_digest(shape)
+    """Of all that shapes the lists; size, deadline and explanations may change from page to page."""
+    given = {name: value for name in _SHAPING if (value := getattr(request, name)) is not None}
+    return request_digest({**given, "effort": asked})

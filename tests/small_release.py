@@ -17,7 +17,10 @@ from tests.helpers import COLOURS, TEXTS, THINGS
 
 
 def small_release(folder: Path, *, featurizer: Featurizer, name: str = "small", dim: int = 16) -> Path:
-    """A sealed release without training: a text's vector is the sum of its 3-grams' random rows, plus the country's."""
+    """A sealed release without training: a text's vector is the sum of its 3-grams' random rows, plus the country's.
+
+    The query tower gives the 3-grams 3/4 of its attention, and all of it where the country is unknown.
+    """
     release = folder / name
     release.mkdir(parents=True)
     featurizer.save(release)
@@ -42,6 +45,7 @@ def seal_small_release(release: Path, *, name: str, dim: int, feature_hash: str)
         dataset="invented",
         parity={},
         files={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(release.iterdir())},
+        query_channels=["trigram", "country"],
     )
     (release / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
@@ -54,6 +58,7 @@ def _save_bag_tower(path: Path, *, text: str, rows: int, countries: int, dim: in
     ids = onnx.helper.make_tensor_value_info(text, onnx.TensorProto.INT64, ["n", "g"])
     country_ids = onnx.helper.make_tensor_value_info("country_ids", onnx.TensorProto.INT64, ["n"])
     vector = onnx.helper.make_tensor_value_info("vector", onnx.TensorProto.FLOAT, ["n", dim])
+    outputs = [vector]
     is_query = text == "trigram_ids"
     nodes = [
         onnx.helper.make_node("Gather", ["table", text], ["rows"]),
@@ -65,9 +70,13 @@ def _save_bag_tower(path: Path, *, text: str, rows: int, countries: int, dim: in
     tables = [onnx.numpy_helper.from_array(table, "table"), onnx.numpy_helper.from_array(np.array([1]), "axis")]
     inputs = [ids]
     if is_query:
+        attention = np.array([[1.0, 0.0], *[[0.75, 0.25]] * (countries - 1)], dtype=np.float32)  # by country id
         tables.append(onnx.numpy_helper.from_array(country_table, "countries"))
+        tables.append(onnx.numpy_helper.from_array(attention, "attention"))
+        nodes.append(onnx.helper.make_node("Gather", ["attention", "country_ids"], ["channel_weights"]))
         inputs.append(country_ids)
-    graph = onnx.helper.make_graph(nodes, "bag", inputs, [vector], tables)
+        outputs.append(onnx.helper.make_tensor_value_info("channel_weights", onnx.TensorProto.FLOAT, ["n", 2]))
+    graph = onnx.helper.make_graph(nodes, "bag", inputs, outputs, tables)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, path)
 

@@ -17,7 +17,6 @@ from models.data.schema import RELEVANT
 from models.evaluation.bootstrap import Estimate, Statistic, difference, estimate, roc_auc_over
 from models.evaluation.plots import Attention, ChannelImportance
 from models.evaluation.task import EvaluationTask
-from models.fusion import AttentionFusion
 from models.towers import Tower
 from models.training.batches import Rows
 from models.training.validation import tower_batches
@@ -58,10 +57,11 @@ class EncodedChannels:
 
     def attention(self) -> np.ndarray | None:
         """(n, c) weights of Eq. 1, or None where the fusion is another."""
-        if not isinstance(self._tower.fusion, AttentionFusion):
+        attention = self._tower.attention
+        if attention is None:
             return None
         with torch.inference_mode():
-            return self._tower.fusion.weights(self._outputs).numpy()
+            return attention.weights(self._outputs).numpy()
 
     def zeroed(self, name: str) -> "EncodedChannels":
         """The same without one channel: a tensor of zeros that no row has."""

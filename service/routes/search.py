@@ -40,6 +40,7 @@ class SearchEndpoint:
         self._metrics.searched(
             first_page=answer.page == 1,
             effort=answer.point.effort,
+            mode=answer.mode,
             degraded=answer.degraded,
             stages_ns=clock.stages_ns,
         )

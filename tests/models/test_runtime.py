@@ -12,7 +12,8 @@ import pytest
 
 from models.errors import ReleaseError
 from models.runtime import MANIFEST_FILE, open_release, read_manifest
-from tests.helpers import unit_rows
+from tests.helpers import small_featurizer, unit_rows
+from tests.small_release import small_release
 
 
 @pytest.fixture
@@ -78,6 +79,26 @@ def test_what_is_not_a_whole_release_is_refused(copy: Path, tmp_path: Path) -> N
     (copy / MANIFEST_FILE).unlink()
     with pytest.raises(ReleaseError, match="never sealed"):
         open_release(copy)
+
+
+def test_a_release_from_before_the_weights_still_opens(copy: Path) -> None:
+    """Its manifest names no channels: it embeds as ever, and has no attention to show."""
+    manifest = json.loads((copy / MANIFEST_FILE).read_text())
+    assert ["text", "trigram", "country"] == manifest.pop("query_channels")
+    (copy / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+    release = open_release(copy)
+
+    assert release.channel_weights(release.featurizer.query("red dress", "US")) is None
+    assert (release.dim,) == release.embed_query("red dress", "US").shape
+
+
+def test_a_release_says_what_each_channel_had_to_say(tmp_path: Path) -> None:
+    """The small release's tower gives 3-grams 3/4, and all where the country is unknown."""
+    release = open_release(small_release(tmp_path, featurizer=small_featurizer()))
+
+    assert {"trigram": 0.75, "country": 0.25} == release.channel_weights(release.featurizer.query("red dress", "US"))
+    assert {"trigram": 1.0, "country": 0.0} == release.channel_weights(release.featurizer.query("red dress", None))
 
 
 def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,9 +11,9 @@ from models.data.schema import Dataset
 from models.errors import ParityError, ReleaseError
 from models.export import export
 from models.features import QueryFeatures
-from models.parity import MAX_DIFFERENCE, largest_difference, query_features
+from models.parity import MAX_DIFFERENCE, largest_difference, largest_weight_difference, query_features
 from models.runtime import DOCUMENT_ONNX_FILE, OnnxTower, open_release, read_manifest
-from models.towers import as_tensors
+from models.towers import WeighedTower, as_tensors, build_towers
 from models.training.run import Run
 
 TEXTS = ["red dress", "", "wooden chair " * 60, "日本 🙂", "a"]
@@ -37,6 +38,42 @@ def test_engines_give_the_trained_query_towers_vectors(engine: str, rows: int, r
         np.testing.assert_allclose(expected, release.query_tower.embed(features), atol=MAX_DIFFERENCE)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "torchscript"])
+def test_engines_give_the_trained_query_towers_attention(engine: str, run: Run, release_dir: Path) -> None:
+    """Of each query alone, by channel: what Eq. 1 gave when training, and nothing to a text that is not there."""
+    release = open_release(release_dir, engine=engine)
+    tower = run.towers.query
+    for text, country in zip(TEXTS, COUNTRIES, strict=True):
+        features = run.featurizer.query(text, country)
+        with torch.inference_mode():
+            expected = tower.fusion.weights(tower.encode_channels(*as_tensors(features, tower)))[0].tolist()
+
+        found = release.channel_weights(features)
+
+        assert ["text", "trigram", "country"] == list(found)
+        assert expected == pytest.approx(list(found.values()), abs=MAX_DIFFERENCE)
+        assert 1.0 == pytest.approx(sum(found.values()), abs=MAX_DIFFERENCE)
+    assert {"text": 0.0, "trigram": 0.0, "country": 1.0} == release.channel_weights(run.featurizer.query("", None))
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "sum"])
+def test_other_fusions_have_no_weights_to_give(fusion: str, run: Run, dataset_dir: Path, tmp_path: Path) -> None:
+    """Their towers are exported with the vector alone, and the release says that there is nothing to explain with."""
+    config = msgspec.structs.replace(run.config, model=msgspec.structs.replace(run.config.model, fusion=fusion))
+    towers = build_towers(config.model, run.featurizer.spec, vocabulary=run.featurizer.vocabulary).eval()
+    export(Run(run.path, config, run.featurizer, towers), Dataset.open(dataset_dir), tmp_path / "release")
+    features = run.featurizer.query("red dress", "US")
+
+    for engine in ("onnx", "torchscript"):
+        release = open_release(tmp_path / "release", engine=engine)
+        assert release.channel_weights(features) is None
+        np.testing.assert_allclose(
+            towers.query(*as_tensors(features, towers.query)).detach().numpy(),
+            release.query_tower.embed(features),
+            atol=MAX_DIFFERENCE,
+        )
+
+
 def test_the_served_document_tower_gives_the_trained_ones_vectors(run: Run, release_dir: Path) -> None:
     """With and without description and images, alone and together."""
     tower = OnnxTower(release_dir / DOCUMENT_ONNX_FILE)
@@ -55,7 +92,7 @@ def test_the_served_document_tower_gives_the_trained_ones_vectors(run: Run, rele
 def test_the_manifest_states_the_differences(release_dir: Path) -> None:
     parity = read_manifest(release_dir).parity
 
-    assert {"onnx", "torchscript", "document_onnx"} == set(parity)
+    assert {"onnx", "torchscript", "document_onnx", "onnx_weights", "torchscript_weights"} == set(parity)
     assert all(0 <= difference <= MAX_DIFFERENCE for difference in parity.values())
 
 
@@ -73,6 +110,27 @@ def test_a_tower_that_differs_is_noticed(run: Run, dataset_dir: Path) -> None:
     batches = list(query_features(run.featurizer, queries))
 
     assert 0.01 == pytest.approx(largest_difference(run.towers.query, Skewed(), batches), abs=1e-5)
+
+
+def test_weights_that_differ_or_do_not_add_up_are_noticed(run: Run, dataset_dir: Path) -> None:
+    """A fake that takes 0.01 from one channel is off by 0.01; so is one whose weight became not a number."""
+    tower = WeighedTower(run.towers.query, run.towers.query.fusion)
+
+    class Skewed:
+        def __init__(self, first: float) -> None:
+            self.first = first
+
+        def channel_weights(self, features: QueryFeatures) -> np.ndarray:
+            with torch.inference_mode():
+                weights = tower(*as_tensors(features, run.towers.query)).weights.numpy().copy()
+            weights[0, 0] += self.first
+            return weights
+
+    batches = list(query_features(run.featurizer, Dataset.open(dataset_dir).judgements().head(10)))
+
+    assert 0.0 == pytest.approx(largest_weight_difference(tower, Skewed(0.0), batches), abs=1e-6)
+    assert 0.01 == pytest.approx(largest_weight_difference(tower, Skewed(-0.01), batches), abs=1e-5)
+    assert np.isnan(largest_weight_difference(tower, Skewed(float("nan")), batches))
 
 
 def test_export_refuses_without_parity_and_leaves_nothing(run: Run, dataset_dir: Path, tmp_path: Path) -> None:

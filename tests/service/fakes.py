@@ -33,6 +33,9 @@ class ListedAnn:
         scores = np.where(row < 0, -np.inf, 1 - row / 10_000).astype(np.float32)
         return Hits(row[None], scores[None])
 
+    def rows_of(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers
+
 
 class NumberedCatalogue:
     """A `Catalogue` of which only the product numbers matter."""
@@ -99,6 +102,8 @@ def listed_pipeline(
         faiss_version="none",
         files={},
     )
+    no_part: Any = None
+    sellerless: Any = SimpleNamespace(columns={"seller": SimpleNamespace(ranks=np.zeros(ann.count), keys=[])})
     generation = Generation(
         path=Path("generations/7"),
         manifest=manifest,
@@ -106,6 +111,10 @@ def listed_pipeline(
         exact=ann,
         numbers=np.arange(ann.count),
         operating_points=OperatingPoints(points),
+        columns=sellerless,
+        lexical=no_part,
+        filters=no_part,
+        filtered=no_part,
     )
     given: dict[str, Any] = {
         "release": LengthRelease(release=release),

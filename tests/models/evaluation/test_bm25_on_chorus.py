@@ -38,5 +38,5 @@ def test_bm25_keeps_its_quality_on_human_ratings(chorus: Path) -> None:
     found = result(task, observe(task, system, batch=256), name=system.name, rounds=100).metrics
 
     assert 0 == task.left_out
-    for metric, measured in {"query_roc_auc": 0.794, "recall_at_10": 0.777, "ndcg_at_10": 0.726}.items():
+    for metric, measured in {"query_roc_auc": 0.791, "recall_at_10": 0.787, "ndcg_at_10": 0.734}.items():
         assert found[metric].value >= measured - 0.005, metric

@@ -1,0 +1,102 @@
+"""Nearest products among those that a filter allows: recall must hold whether a filter leaves half of them or ten.
+
+The lists that a query is near to may hold few allowed products or none ("shoes", where only phones are allowed), so a
+fixed nprobe loses them. What is done instead depends on how many are allowed:
+
+    exact    few: all of them are compared
+    post     nearly all: an ordinary search, whose list loses what is not allowed
+    lists    else: the nearest lists that hold allowed products, more and more of them, until more change nothing
+"""
+
+from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from index.ann import FaissIndex, Hits, RowFilter
+from index.exact import ExactIndex
+from index.lists import InvertedLists
+from index.operating_points import OperatingPoint
+
+Strategy = Literal["exact", "post", "lists"]
+
+FEW = 4_096  # allowed products that are compared one by one: about as long as probing takes
+NEARLY_ALL = 0.9  # the share of allowed products from which an ordinary search is tried first
+SPARE = 1.1  # times the candidates that such a filter leaves out on average
+WIDER = 16  # times the lists that a search without a filter probes: allowed products are scattered over more of them
+PLENTY = 4  # times the candidates: so many allowed products the lists must hold
+MOST_CODES = 1 / 8  # of all codes: no more are scanned
+
+
+class FilterUse(NamedTuple):
+    """How a filter was applied."""
+
+    strategy: Strategy
+    allowed: int  # products that pass it
+    nprobe: int | None  # lists probed; None: none were
+
+
+class Narrowed(NamedTuple):
+    """A list under a filter, and how it was found."""
+
+    hits: Hits  # (1, at most candidates)
+    use: FilterUse
+
+
+class FilteredSearch:
+    """Searches one index under filters. Safe to share between threads.
+
+    Args:
+        ann: the index.
+        exact: exact search over the same rows.
+    """
+
+    def __init__(self, ann: FaissIndex, exact: ExactIndex) -> None:
+        self._ann = ann
+        self._exact = exact
+        self._allowed: WeakKeyDictionary[RowFilter, np.ndarray] = WeakKeyDictionary()  # by list
+        self._lists = None if ann.nlist is None else InvertedLists(ann, exact.vectors)
+
+    def search(self, query: np.ndarray, point: OperatingPoint, only: RowFilter) -> Narrowed:
+        """The list of an operating point among the rows that `only` allows.
+
+        Args:
+            query: (1, d) float32.
+            point: its nprobe suits a search without a filter; probing starts from there.
+            only: made for this index.
+
+        Raises:
+            SpecError: the query or the filter does not fit the index.
+        """
+        if self._lists is None or point.nprobe is None or only.allowed <= FEW:
+            hits = self._exact.search(query, candidates=point.candidates, only=only)
+            return Narrowed(hits, FilterUse("exact", only.allowed, None))
+        if only.share >= NEARLY_ALL:
+            kept = self._post(query, point, only)
+            if len(kept.numbers[0]) == point.candidates:
+                return Narrowed(kept, FilterUse("post", only.allowed, point.nprobe))
+        allowed = self._allowed.get(only)
+        if allowed is None:
+            allowed = self._allowed[only] = self._lists.allowed(only)
+        rows, nprobe = _probe(self._lists, self._ann.transformed(query), point, only, allowed)
+        return Narrowed(self._exact.rescore(query, rows), FilterUse("lists", only.allowed, nprobe))
+
+    def _post(self, query: np.ndarray, point: OperatingPoint, only: RowFilter) -> Hits:
+        """Fewer than the candidates where the filter takes more of this query's neighbours than of all products."""
+        spare = round(SPARE * point.candidates * (1 / only.share - 1))
+        hits = self._ann.search(query, nprobe=point.nprobe, candidates=point.candidates + spare)
+        found = hits.numbers[0] >= 0
+        kept = np.flatnonzero(found)[only.allows(self._ann.rows_of(hits.numbers[0, found]))][: point.candidates]
+        return Hits(hits.numbers[:, kept], hits.scores[:, kept])
+
+
+def _probe(
+    lists: InvertedLists, transformed: np.ndarray, point: OperatingPoint, only: RowFilter, allowed: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Rows, best first by their codes, and how many lists they are from."""
+    near = lists.scores(transformed)  # (nlist,)
+    order = lists.order(near, allowed)
+    enough = np.searchsorted(np.cumsum(allowed[order]), PLENTY * point.candidates)
+    most = np.searchsorted(np.cumsum(lists.sizes[order]), MOST_CODES * only.count)
+    order = order[: min(max(WIDER * (point.nprobe or 1), int(enough) + 1), int(most) + 1)]
+    return lists.scan(transformed, order, near[order], candidates=point.candidates, only=only).rows, len(order)

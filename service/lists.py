@@ -1,0 +1,114 @@
+"""The list that pages are cut from: by vectors, by words, or by both, among the products that the filter allows."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from index.ann import Ranked, ranked
+from index.filtered import FilterUse
+from index.generations import Generation
+from index.hybrid import joined
+from index.operating_points import OperatingPoint
+from service.clock import Clock
+from service.constraints import Constraints
+from service.schemas import LEXICAL, VECTOR
+from service.watch import Watch
+
+
+class Asked(NamedTuple):
+    """One query, ready to be searched at any effort."""
+
+    text: str
+    vectors: np.ndarray  # (1, d) float32; (0, d) where only words are looked for
+    constraints: Constraints
+
+
+class Listed(NamedTuple):
+    """The list of one effort, and what it was made of."""
+
+    hits: Ranked  # scores: cosine, BM25 or fused, by mode
+    point: OperatingPoint  # the effective one
+    vector: Ranked | None = None  # the leg's own list
+    lexical: Ranked | None = None
+    use: FilterUse | None = None  # how the filter met the vectors
+
+
+class Lists:
+    """Makes lists from one generation. Shared by all requests.
+
+    Args:
+        generation: what is searched.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._watch: Watch | None = None
+
+    def watch(self, watch: Watch | None) -> None:
+        """Offer every list of vectors alone to `watch` from now on (None: to nobody)."""
+        self._watch = watch
+
+    def close(self) -> None:
+        """Leave the watch."""
+        if self._watch is not None:
+            self._watch.close()
+
+    def at(self, point: OperatingPoint, asked: Asked, clock: Clock) -> Listed:
+        """The list of an operating point; `clock` gets the time of its stages."""
+        point = _effective(point, asked.constraints)
+        if asked.constraints.mode == LEXICAL:
+            lexical = self._by_words(point, asked)
+            clock.lap("lexical")
+            return Listed(lexical, point, lexical=lexical)
+        vector, use = self._by_vectors(point, asked)
+        if use is not None:  # a filter decides how many lists are probed, from the point's number on
+            point = replace(point, nprobe=use.nprobe)
+        clock.lap("ann")
+        if asked.constraints.mode == VECTOR:
+            return Listed(vector, point, vector=vector, use=use)
+        lexical = self._by_words(point, asked)
+        clock.lap("lexical")
+        vector, fused = self._fused(vector, lexical, point, asked)
+        clock.lap("rank")
+        return Listed(fused, point, vector, lexical, use)
+
+    def _by_vectors(self, point: OperatingPoint, asked: Asked) -> tuple[Ranked, FilterUse | None]:
+        only, use = asked.constraints.only, None
+        if only is not None:
+            hits, use = self._generation.filtered.search(asked.vectors, point, only)
+        else:
+            hits = self._generation.search(asked.vectors, point)
+            if self._watch is not None:
+                self._watch.offer(asked.vectors, hits, effort=point.effort)
+        return ranked(hits, min_score=point.min_score), use
+
+    def _by_words(self, point: OperatingPoint, asked: Asked) -> Ranked:
+        found = self._generation.lexical.search(asked.text, k=point.candidates, only=asked.constraints.only)
+        return Ranked(found.numbers, found.scores)
+
+    def _fused(self, vector: Ranked, lexical: Ranked, point: OperatingPoint, asked: Asked) -> tuple[Ranked, Ranked]:
+        """The vectors' list, joined by what words have found within the radius, and the list of both legs."""
+        rows = self._generation.ann.rows_of(lexical.numbers)
+        near = ranked(self._generation.exact.rescore(asked.vectors, rows), min_score=point.min_score)
+        vector = joined(vector, near)
+        if asked.constraints.both:
+            shares_words = self._generation.lexical.scores(asked.text, vector.numbers) > 0
+            vector = _kept(vector, shares_words)
+            lexical = _kept(lexical, np.isin(lexical.numbers, vector.numbers))
+        return vector, self._generation.operating_points.fusion.fuse(vector.numbers, lexical.numbers)
+
+
+def _kept(hits: Ranked, keep: np.ndarray) -> Ranked:
+    return Ranked(hits.numbers[keep], hits.scores[keep])
+
+
+def _effective(point: OperatingPoint, constraints: Constraints) -> OperatingPoint:
+    """The point with what the request overrides."""
+    if constraints.mode == LEXICAL:
+        return replace(point, nprobe=None, min_score=None)
+    if constraints.min_score is not None:
+        point = replace(point, min_score=constraints.min_score)
+    if constraints.nprobe is not None and point.nprobe is not None:
+        point = replace(point, nprobe=constraints.nprobe)
+    return point
