@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -44,6 +45,12 @@ ProgressCallback = Callable[[int, int], None]  # done, total
 JUDGED_QUERIES = 1_000  # at most, that decide on the radius and on hybrid weights
 RELEVANT = 2  # the lowest rating that answers; as models.data.schema, which a serving installation cannot import
 PLAIN_EVERY_S = 5.0  # between progress lines where the output is not a terminal
+STRATEGIES = {  # what a filter does to the search by vectors
+    "exact": "all of them compared",
+    "post": "the others left out of an ordinary list",
+    "lists": "looked for in the lists that hold them",
+    None: "found by words alone",
+}
 
 app = typer.Typer(
     name="que2search",
@@ -652,12 +659,12 @@ def search(
         "filter": filter_,
         "per_seller": per_seller,
         "mode": mode,
-        "explain": "true" if explain else None,
+        "explain": explain or None,
     }
     answer = ask(url, {name: value for name, value in fields.items() if value is not None})
     console.print(hits_table(answer))
-    console.print(" ".join(f"{name}={value}" for name, value in answer["search"].items()))
-    console.print(" ".join(f"{stage}={micros}us" for stage, micros in answer["timings_us"].items()))
+    for note in notes_of(answer):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     write_json(answer, json_file)
 
 
@@ -754,6 +761,46 @@ def bench_scale(
     finish_bench(result, out, json_file)
 
 
+@bench_app.command("filters")
+def bench_filters(
+    out: BenchOut,
+    cache: IndexCache,
+    products: MadeUpProducts = 1_000_000,
+    queries: MadeUpQueries = 1_000,
+    dim: MadeUpDim = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Of made-up vectors, and of the filters.")] = 0,
+    release: Annotated[
+        Path | None, typer.Option(help="Its vectors in --catalogue instead, and its golden queries.")
+    ] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Catalogue directory, with --release.")] = None,
+    selectivities: Annotated[str, typer.Option(help="Shares of the products that pass.")] = "0.5,0.1,0.01,0.001,0.0001",
+    target: Annotated[float, typer.Option(min=0.0, max=1.0, help="ann_recall@10 without a filter.")] = 0.95,
+    json_file: JsonOption = None,
+) -> None:
+    """Filtered search: recall and time by how much a filter leaves, and what it has to do with the query."""
+    from benchmarks.filters import run
+    from benchmarks.vectors import from_catalogue, made_up
+
+    if (release is None) != (catalogue is None):
+        raise typer.BadParameter("--release goes with --catalogue")
+    if release is not None and catalogue is not None:
+        chosen = from_catalogue(release, catalogue)
+    else:
+        chosen = made_up(products=products, queries=queries, dim=dim, seed=seed)
+    with progress_bars("filters", "building", "blocks") as (drawing, building, measuring):
+        result = run(
+            chosen,
+            cache=cache,
+            selectivities=shares(selectivities),
+            target=target,
+            seed=seed,
+            building=building,
+            drawing=drawing,
+            measuring=measuring,
+        )
+    finish_bench(result, out, json_file)
+
+
 @bench_app.command("search")
 def bench_search(
     release: ReleaseOption,
@@ -784,6 +831,24 @@ def bench_http(
 
     with progress_bar("blocks") as progress:
         result = run(release, catalogue, url=url, pid=pid, progress=progress)
+    finish_bench(result, out, json_file)
+
+
+@bench_app.command("modes")
+def bench_modes(
+    release: ReleaseOption,
+    catalogue: CatalogueOption,
+    out: BenchOut,
+    queries: Annotated[Path | None, typer.Option(help="One a line; default: the release's golden queries.")] = None,
+    expression: Annotated[str, typer.Option("--filter", help="Of the filtered searches.")] = "price < 50",
+    json_file: JsonOption = None,
+) -> None:
+    """Vector, lexical and hybrid search, in one process and over a socket, with a filter and without."""
+    from benchmarks.modes import queries_of, run
+
+    asked = None if queries is None else queries_of(queries)
+    with progress_bar("blocks") as progress:
+        result = run(release, catalogue, expression=expression, queries=asked, progress=progress)
     finish_bench(result, out, json_file)
 
 
@@ -1153,6 +1218,14 @@ def whole_numbers(listed: str) -> list[int]:
         raise typer.BadParameter(f"{listed!r} is no list of whole numbers such as 10000,100000") from None
 
 
+def shares(listed: str) -> list[float]:
+    """Of an option such as "0.5,0.01"."""
+    try:
+        return [float(share) for share in listed.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{listed!r} is no list of shares such as 0.5,0.01") from None
+
+
 def finish_bench(result: "BenchResult", out: Path, json_file: Path | None) -> None:
     """Show the table, and keep it as JSON, Markdown and a plot."""
     console.print(result.table())
@@ -1281,12 +1354,41 @@ def trials_table(choice: "Choice") -> Table:
 
 
 def hits_table(answer: Mapping[str, Any]) -> Table:
-    """One row per hit: score and what a person wants to see."""
-    table = Table("score", "id", "title", "price", "country")
+    """One row per hit: score and what a person wants to see; where it was explained, what either leg says of it."""
+    parts = ("cosine", "rank", "BM25", "rank") if "explain" in answer else ()
+    table = Table("score", *parts, "id", "title", "price", "country")
     for hit in answer["hits"]:
         price = f"{hit['price']:,.2f} {hit.get('currency', '')}" if hit.get("price") is not None else ""
-        table.add_row(f"{hit['score']:.3f}", hit["id"], hit.get("title", ""), price, hit.get("country", ""))
+        seen = (hit["id"], hit.get("title", ""), price, hit.get("country", ""))
+        table.add_row(figure(hit["score"]), *parts_of(hit), *map(escape, seen))
     return table
+
+
+def parts_of(hit: Mapping[str, Any]) -> list[str]:
+    """Score and rank in the list of vectors and in that of words; nothing where the hit was not explained."""
+    legs = (hit["explain"]["vector"], hit["explain"]["lexical"]) if "explain" in hit else ()
+    return [figure(leg[member]) for leg in legs for member in ("score", "rank")]
+
+
+def notes_of(answer: Mapping[str, Any]) -> Iterator[str]:
+    """How a page was searched and what that took, a line each."""
+    searched = dict(answer["search"])
+    applied = searched.pop("filter")
+    yield " ".join(f"{name}={value}" for name, value in searched.items())
+    yield " ".join(f"{stage}={micros}us" for stage, micros in answer["timings_us"].items())
+    if applied is not None:
+        yield f"filter: {applied['condition']}; {applied['allowed']:,} products pass, {STRATEGIES[applied['strategy']]}"
+    explained = answer.get("explain", {})
+    if explained.get("channel_weights"):
+        yield f"query tower: {named(explained['channel_weights'])}"
+    if explained.get("fusion"):
+        yield f"fusion: {named(explained['fusion'])}"
+    for word, taken in explained.get("corrections", {}).items():
+        yield f"no product holds {word!r}: looked for {' and '.join(taken)}"
+
+
+def named(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
 
 
 def main() -> None:

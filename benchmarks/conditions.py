@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP_QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-PACKAGES = ("faiss-cpu", "onnxruntime", "numpy", "torch", "tantivy", "uvicorn")
+PACKAGES = ("faiss-cpu", "onnxruntime", "numpy", "torch", "uvicorn")
 ISA = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd", "sve")
 
 

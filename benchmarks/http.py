@@ -16,7 +16,7 @@ from models.runtime import GoldenQuery, open_release
 from service.client import ClientError
 
 FLOOR = "empty route"
-_EMPTY_ROUTE = "/livez"  # touches no release
+EMPTY_ROUTE = "/livez"  # touches no release
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
         connection = stack.enter_context(KeptConnection(server.host, server.port))
         firsts = [first_target(query) for query in opened.golden_queries()]
         laters = [target for first in firsts if (target := next_target(connection, first)) is not None]
-        targets = {FLOOR: [_EMPTY_ROUTE], "search, first page": firsts, "search, later page": laters}
+        targets = {FLOOR: [EMPTY_ROUTE], "search, first page": firsts, "search, later page": laters}
         measured = interleave(
             {name: _arm(connection, server, each, calls=calls) for name, each in targets.items() if each},
             blocks=blocks,
@@ -90,10 +90,12 @@ def next_target(connection: KeptConnection, first: str) -> str | None:
 
 
 def _arm(connection: KeptConnection, server: Server, targets: Sequence[str], *, calls: int) -> Callable[[int], Block]:
-    return partial(_block, connection, server, targets, calls)
+    return partial(timed_gets, connection, server, targets, calls)
 
 
-def _block(connection: KeptConnection, server: Server, targets: Sequence[str], calls: int, block: int) -> Block:
+def timed_gets(connection: KeptConnection, server: Server, targets: Sequence[str], calls: int, block: int) -> Block:
+    """A block of requests for the targets in turn, with the server's CPU time where its process is known."""
+
     def ask(at: int) -> None:
         connection.get(targets[at % len(targets)])
 

@@ -226,8 +226,13 @@ def part(progress: Progress | None, at: int, parts: int) -> Progress:
 
 def arm(search: Search, trial: Trial, queries: np.ndarray, *, calls: int) -> Callable[[int], Block]:
     """Queries in turn at one setting; a slow one makes fewer calls a block."""
-    fewer = max(_FEWEST_CALLS, int(_BLOCK_US / trial.p50_us))
-    return in_turn(lambda query: search(query, trial.effort), list(queries), calls=min(calls, fewer))
+    fewer = calls_in_block(trial.p50_us, most=calls)
+    return in_turn(lambda query: search(query, trial.effort), list(queries), calls=fewer)
+
+
+def calls_in_block(p50_us: float, *, most: int) -> int:
+    """How many calls an arm makes in a block, so that it does not hold up the others."""
+    return min(most, max(_FEWEST_CALLS, int(_BLOCK_US / p50_us)))
 
 
 def _contenders(opened: Opened, queries: np.ndarray, near: np.ndarray, targets: Sequence[float]) -> list[Contender]:

@@ -147,8 +147,12 @@ def power_law(products: np.ndarray, p50_us: np.ndarray) -> PowerLaw:
     return PowerLaw(factor=float(factor), exponent=float(exponent), residual=float(np.abs(residuals).max()))
 
 
-def _sized(peer: Ours, vectors: VectorSet, built: BuiltIndex, near: np.ndarray, target: float) -> Sized:
-    ann = peer.read(built.path)
+def cheapest_trial(peer: Ours, ann: FaissIndex, vectors: VectorSet, near: np.ndarray, target: float) -> Trial:
+    """The setting of our index that reaches ann_recall@10 of `target` in the least time.
+
+    Raises:
+        TuneError: none does.
+    """
     trials = Trials(peer, partial(search_ours, ann), vectors.queries, near)
     trial = trials.cheapest(target)
     if trial is None:
@@ -156,6 +160,12 @@ def _sized(peer: Ours, vectors: VectorSet, built: BuiltIndex, near: np.ndarray, 
             f"{peer.parameters} over {vectors.count:,} vectors reaches {trials.best_recall:.3f}, not {target}; "
             "lower the target"
         )
+    return trial
+
+
+def _sized(peer: Ours, vectors: VectorSet, built: BuiltIndex, near: np.ndarray, target: float) -> Sized:
+    ann = peer.read(built.path)
+    trial = cheapest_trial(peer, ann, vectors, near, target)
     nprobe = None if ann.nlist is None else trial.effort.reach
     codes = float(ann.codes_scanned(vectors.queries, nprobe=nprobe).mean())
     return Sized(vectors.count, peer.parameters, built, ann, trial, codes)

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from benchmarks.blocks import Arm, Block, Progress, interleave, timed
 from benchmarks.conditions import conditions, pinned
@@ -40,7 +41,7 @@ def run(
     firsts = golden_requests(pipeline)
     pages = {"first page": firsts, "later page": list(following(pipeline, firsts))}
     pages |= {f"page {page}": deep_page(pipeline, firsts[:DEEP_WALKS], page) for page in DEEP_PAGES}
-    arms = {name: partial(_block, pipeline, requests, calls) for name, requests in pages.items() if requests}
+    arms = {name: partial(timed_answers, pipeline, requests, calls) for name, requests in pages.items() if requests}
     with pinned() as core:
         measured = interleave(arms, blocks=blocks, progress=progress)
     effective = {name: answer(pipeline, pages[name][0], Clock()) for name in arms}
@@ -81,7 +82,7 @@ def golden_requests(pipeline: Pipeline) -> list[SearchRequest]:
 def next_page(pipeline: Pipeline, request: SearchRequest) -> SearchRequest | None:
     """The request that follows by cursor; None where the first page shows all there is."""
     cursor = answer(pipeline, request, Clock()).cursor
-    return None if cursor is None else SearchRequest(q=request.q, country=request.country, cursor=cursor)
+    return None if cursor is None else replace(request, cursor=cursor)
 
 
 def following(pipeline: Pipeline, requests: Iterable[SearchRequest]) -> Iterable[SearchRequest]:
@@ -103,7 +104,8 @@ def answer(pipeline: Pipeline, request: SearchRequest, clock: Clock) -> Answer:
     return found
 
 
-def _block(pipeline: Pipeline, requests: list[SearchRequest], calls: int, block: int) -> Block:
+def timed_answers(pipeline: Pipeline, requests: list[SearchRequest], calls: int, block: int) -> Block:
+    """A block of answers to the requests in turn, with the medians of their stages."""
     clocks: list[Clock] = []
 
     def call(at: int) -> None:

@@ -145,13 +145,14 @@ def nearest(vectors: VectorSet, *, cache: Path) -> np.ndarray:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
-        np.save(content, _nearest(vectors))
+        np.save(content, exact_nearest(vectors))
         write_atomically(path, content.getvalue())
     near: np.ndarray = np.load(path)
     return near
 
 
-def _nearest(vectors: VectorSet) -> np.ndarray:
+def exact_nearest(vectors: VectorSet) -> np.ndarray:
+    """`nearest`, computed anew."""
     among = min(_TIES, vectors.count)
     with all_cores():
         scores, rows = faiss.knn(vectors.queries, vectors.products, among, metric=faiss.METRIC_INNER_PRODUCT)

@@ -23,7 +23,8 @@ Strategy = Literal["exact", "post", "lists"]
 FEW = 4_096  # allowed products that are compared one by one: about as long as probing takes
 NEARLY_ALL = 0.9  # the share of allowed products from which an ordinary search is tried first
 SPARE = 1.1  # times the candidates that such a filter leaves out on average
-WIDER = 16  # times the lists that a search without a filter probes: allowed products are scattered over more of them
+WIDER = 8  # times the lists that a search without a filter probes: allowed products are scattered over more of them
+RESCORED = 300  # products at least are compared exactly: those of a filter that is about the query are much alike
 PLENTY = 4  # times the candidates: so many allowed products the lists must hold
 MOST_CODES = 1 / 8  # of all codes: no more are scanned
 
@@ -79,7 +80,9 @@ class FilteredSearch:
         if allowed is None:
             allowed = self._allowed[only] = self._lists.allowed(only)
         rows, nprobe = _probe(self._lists, self._ann.transformed(query), point, only, allowed)
-        return Narrowed(self._exact.rescore(query, rows), FilterUse("lists", only.allowed, nprobe))
+        hits = self._exact.rescore(query, rows)
+        best = Hits(hits.numbers[:, : point.candidates], hits.scores[:, : point.candidates])
+        return Narrowed(best, FilterUse("lists", only.allowed, nprobe))
 
     def _post(self, query: np.ndarray, point: OperatingPoint, only: RowFilter) -> Hits:
         """Fewer than the candidates where the filter takes more of this query's neighbours than of all products."""
@@ -99,4 +102,5 @@ def _probe(
     enough = np.searchsorted(np.cumsum(allowed[order]), PLENTY * point.candidates)
     most = np.searchsorted(np.cumsum(lists.sizes[order]), MOST_CODES * only.count)
     order = order[: min(max(WIDER * (point.nprobe or 1), int(enough) + 1), int(most) + 1)]
-    return lists.scan(transformed, order, near[order], candidates=point.candidates, only=only).rows, len(order)
+    candidates = max(point.candidates, RESCORED)
+    return lists.scan(transformed, order, near[order], candidates=candidates, only=only).rows, len(order)

@@ -257,7 +257,10 @@ def _chosen_note(best: FusionRow, improvement: Gain) -> str:
 
 def _leg_note(chosen: FusionRow, leg: FusionRow, gain: Gain) -> str:
     name = "vectors" if leg.fusion.vector else "words"
-    sure = "" if gain.interval.low > 0 else "; another sample of queries might not show it"
+    if gain.interval.high < 0:
+        sure = f": {name} alone find more here"
+    else:
+        sure = "" if gain.interval.low > 0 else "; another sample of queries might not show it"
     return f"hybrid nDCG@10 {chosen.ndcg_at_10:.3f}, {_shown(gain)} over {name} alone{sure}"
 
 

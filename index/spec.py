@@ -41,8 +41,9 @@ class Layers:
 def choose_spec(*, count: int, dim: int) -> IndexSpec:
     """The index for `count` vectors of `dim` floats: flat when few, else IVF, 4-bit fast-scan PQ and exact re-scoring.
 
-    nlist is about 4 sqrt(count), a power of two, and never so large that a list trains on under 39 points. A code of 4
-    bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction of the
+    nlist is about 2 sqrt(count), a power of two, and never so large that a list trains on under 39 points: comparing the
+    query with every centroid is the largest part of a first page's search, so more lists cost more than they save. A
+    code of 4 bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction of the
     candidates has to be re-scored.
 
     Raises:
@@ -52,7 +53,7 @@ def choose_spec(*, count: int, dim: int) -> IndexSpec:
         return spec_from_factory("Flat", count=count, dim=dim)
     if dim % 4:
         raise SpecError(f"dim={dim} is not divisible by 4, which the PQ index needs; use a multiple of 4")
-    nlist = min(_nearest_power_of_two(4 * count**0.5), most_lists(count))
+    nlist = min(_nearest_power_of_two(2 * count**0.5), most_lists(count))
     codes = dim // (2 if count >= FINER_FROM else 4)
     return spec_from_factory(f"IVF{nlist},PQ{codes}x4fsr,RFlat", count=count, dim=dim)
 

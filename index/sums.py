@@ -60,6 +60,9 @@ class Sums(threading.local):
             allowed: (n,) bool, the rows that may be found; None: all.
         """
         lists = in_order(lists)
+        if len(lists) == 1:  # nothing to add up
+            only = lists[0] if allowed is None else lists[0].among(allowed)
+            return _top(only.rows, only.scores, k=k)
         found = [np.empty(0, dtype=np.uint32)]  # every row once
         count, left = 0, sum(len(posting.rows) for posting in lists)
         for done, posting in enumerate(lists, start=1):

@@ -29,6 +29,7 @@ class Listed(NamedTuple):
 
     hits: Ranked  # scores: cosine, BM25 or fused, by mode
     point: OperatingPoint  # the effective one
+    total: int  # products that can match at all, as far as is known
     vector: Ranked | None = None  # the leg's own list
     lexical: Ranked | None = None
     use: FilterUse | None = None  # how the filter met the vectors
@@ -60,18 +61,23 @@ class Lists:
         if asked.constraints.mode == LEXICAL:
             lexical = self._by_words(point, asked)
             clock.lap("lexical")
-            return Listed(lexical, point, lexical=lexical)
+            found = len(lexical.numbers)
+            return Listed(lexical, point, found if found < point.candidates else self._total(asked), lexical=lexical)
         vector, use = self._by_vectors(point, asked)
         if use is not None:  # a filter decides how many lists are probed, from the point's number on
             point = replace(point, nprobe=use.nprobe)
         clock.lap("ann")
         if asked.constraints.mode == VECTOR:
-            return Listed(vector, point, vector=vector, use=use)
+            return Listed(vector, point, self._total(asked), vector=vector, use=use)
         lexical = self._by_words(point, asked)
         clock.lap("lexical")
         vector, fused = self._fused(vector, lexical, point, asked)
         clock.lap("rank")
-        return Listed(fused, point, vector, lexical, use)
+        return Listed(fused, point, self._total(asked), vector, lexical, use)
+
+    def _total(self, asked: Asked) -> int:
+        only = asked.constraints.only
+        return self._generation.manifest.count if only is None else only.allowed
 
     def _by_vectors(self, point: OperatingPoint, asked: Asked) -> tuple[Ranked, FilterUse | None]:
         only, use = asked.constraints.only, None

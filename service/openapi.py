@@ -38,10 +38,13 @@ ANSWER_EXAMPLE = {
     ],
     "cursor": "AQ5zYW1wbGUtMjAyNS0wMQ",
     "search": {
+        "mode": "vector",
         "effort": "low",
         "nprobe": 8,
         "candidates": 200,
         "min_score": None,
+        "filter": None,
+        "per_seller": None,
         "release": "sample",
         "generation": 1,
         "degraded": False,
@@ -52,6 +55,16 @@ SEARCH_EXAMPLES = {
     "first page": {"value": {"q": "red summer dress", "country": "GB"}},
     "a later page, by number": {"value": {"q": "red summer dress", "country": "GB", "page": 2, "size": 20}},
     "exact, only close ones": {"value": {"q": "bicicleta para niños", "effort": "exact", "min_score": 0.6}},
+    "filters, by words and meaning": {
+        "value": {
+            "q": "red summer dress",
+            "mode": "hybrid",
+            "price_max": 50,
+            "filter": 'country = "GB" AND NOT brand IN ("Adidas", "Nike")',
+            "per_seller": 2,
+        }
+    },
+    "as one expression": {"value": {"q": "red dress", "filter": "price < 50 AND (tokens OR nn(radius=0.24))"}},
 }
 EMBED_EXAMPLES = {
     "a query": {"value": {"query": "red summer dress", "country": "GB"}},

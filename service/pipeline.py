@@ -160,12 +160,11 @@ class Pipeline:
     def _find_first(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         point = self._policy.affordable(walk.plan.first, budget)
         first = self._lists.at(point, asked, clock)
-        only = asked.constraints.only
         page = first_page(
             self._sellers.capped(first.hits, request.per_seller),
             size=request.size,
             same_list=point.effort == walk.later,
-            total=self.generation.manifest.count if only is None else only.allowed,
+            total=first.total,
         )
         return Found(page, first, point.effort != walk.plan.first, page.numbers, walk.later)
 

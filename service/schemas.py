@@ -119,7 +119,7 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             "the cosine, the BM25 score or the fused score"
         ),
     ] = None
-    explain: Annotated[bool, Meta(description="true adds the parts of each score")] = False
+    explain: Annotated[bool, Meta(description="true adds the parts of each score; false is the default")] = False
 
     def __post_init__(self) -> None:
         if self.cursor is not None and self.page is not None:

@@ -3,23 +3,24 @@
 import asyncio
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from urllib.parse import urlencode
 
 from structlog.typing import FilteringBoundLogger
 
 from index.catalogue import Catalogue
+from index.conditions import Compare
 from index.errors import SearchIndexError
 from index.generations import open_current
 from models.errors import ModelsError
-from models.runtime import open_release
+from models.runtime import GoldenQuery, open_release
 from service.clock import Clock
 from service.effort import Budget
 from service.errors import NotReadyError
 from service.pipeline import Pipeline
 from service.rendering import render
-from service.schemas import MAX_QUERY, SearchRequest, from_query_string
+from service.schemas import HYBRID, LEXICAL, MAX_QUERY, SearchRequest, from_query_string
 from service.settings import Settings
 
 Load = Callable[[Settings], Pipeline]
@@ -105,15 +106,24 @@ def load_pipeline(settings: Settings) -> Pipeline:
 
 
 async def _warm_up(pipeline: Pipeline, *, limit: int) -> int:
-    """Answer golden queries, first and second pages, from query string to JSON; the answers are thrown away."""
+    """Answer golden queries in every mode, from query string to JSON; the answers are thrown away."""
     golden = pipeline.release.golden_queries()[:limit]
     if not golden:
         raise NotReadyError(f"release {pipeline.release.id!r} has no golden queries to warm up with; export it again")
     for query in golden:
-        for page in (1, 2):
-            fields = {"q": query.query[:MAX_QUERY], "country": query.country or "", "page": page}
+        for fields in _searches_for(query):
             request = from_query_string(urlencode(fields).encode(), SearchRequest)
             clock = Clock()
             render(pipeline.search(request, clock=clock, budget=UNHURRIED), clock)
             await asyncio.sleep(0)  # /livez answers meanwhile
     return len(golden)
+
+
+def _searches_for(query: GoldenQuery) -> Iterator[dict[str, object]]:
+    """Two pages by meaning, one by words, and one by both among the products of the searcher's country."""
+    fields: dict[str, object] = {"q": query.query[:MAX_QUERY], "country": query.country or ""}
+    own = Compare("country", "=", query.country) if query.country else Compare("price", ">=", 0.0)
+    yield fields | {"page": 1}
+    yield fields | {"page": 2}
+    yield fields | {"mode": LEXICAL}
+    yield fields | {"mode": HYBRID, "filter": str(own)}

@@ -164,7 +164,7 @@ def test_the_radius_is_judged_by_what_the_catalogue_has(tmp_path: Path) -> None:
     from index.exact import ExactIndex
     from index.radius import RadiusRule
     from models.runtime import Judgement
-    from que2search import judged_radius
+    from que2search import judged_queries, judged_radius
     from tests.helpers import small_catalogue
 
     vectors = np.array([[0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
@@ -179,7 +179,93 @@ def test_the_radius_is_judged_by_what_the_catalogue_has(tmp_path: Path) -> None:
         judgements=lambda: judgements, embed_query=lambda _text, _country: np.array([1, 0], dtype=np.float32)
     )
 
-    radius = judged_radius(release, SimpleNamespace(exact=ExactIndex(vectors)), tmp_path, RadiusRule())
+    judged = judged_queries(release, tmp_path)
+    radius = judged_radius(judged, SimpleNamespace(exact=ExactIndex(vectors)), RadiusRule())
 
     assert (0.8, 0.8) == (radius.first, radius.later)
     assert (0.5, 40) == (radius.tables[0].rows[0].precision, radius.tables[0].queries)
+
+
+def test_an_explained_answer_is_shown_with_its_parts() -> None:
+    """Either leg's score and rank are columns; what was done for the whole page stands below, a line each."""
+    from que2search import hits_table, notes_of
+
+    answer = {
+        "hits": [
+            {
+                "score": 0.016393,
+                "id": "p1",
+                "title": "Lamp [new]",
+                "explain": {"vector": {"score": 0.8125, "rank": 1}, "lexical": {"score": 0.0, "rank": None}},
+            }
+        ],
+        "search": {
+            "mode": "hybrid",
+            "filter": {"condition": "price < 50", "allowed": 1200, "strategy": "lists"},
+        },
+        "explain": {
+            "channel_weights": {"text": 0.75, "trigram": 0.25},
+            "corrections": {"lanp": ["lamp", "land"]},
+            "fusion": {"vector": 0.5, "lexical": 0.5, "constant": 60},
+        },
+        "timings_us": {"ann": 80, "total": 400},
+    }
+    table = hits_table(answer)
+    shown = {str(column.header): list(column.cells) for column in table.columns if column.header != "rank"}
+    ranks = [list(column.cells) for column in table.columns if column.header == "rank"]
+
+    assert {
+        "score": ["0.01639"],
+        "cosine": ["0.8125"],
+        "BM25": ["0"],
+        "id": ["p1"],
+        "title": ["Lamp \\[new]"],
+        "price": [""],
+        "country": [""],
+    } == shown
+    assert [["1"], ["-"]] == ranks
+    assert [
+        "mode=hybrid",
+        "ann=80us total=400us",
+        "filter: price < 50; 1,200 products pass, looked for in the lists that hold them",
+        "query tower: text 0.75, trigram 0.25",
+        "fusion: vector 0.5, lexical 0.5, constant 60",
+        "no product holds 'lanp': looked for lamp and land",
+    ] == list(notes_of(answer))
+
+
+def test_an_answer_that_was_not_explained_is_shown_without_parts() -> None:
+    """Nothing about legs, nor about a filter that was not asked for."""
+    from que2search import hits_table, notes_of
+
+    answer = {"hits": [], "search": {"mode": "vector", "filter": None}, "timings_us": {"total": 400}}
+
+    assert ["score", "id", "title", "price", "country"] == [column.header for column in hits_table(answer).columns]
+    assert ["mode=vector", "total=400us"] == list(notes_of(answer))
+
+
+def test_search_passes_on_what_it_is_told() -> None:
+    """Every option becomes the field of its name; what is not given is not sent."""
+    from urllib.parse import parse_qs, urlsplit
+
+    from tests.benchmarks.fake_service import FakeService, running
+
+    fields = {
+        "country": "GB",
+        "category": "Fashion > Shoes",
+        "price_min": "10.0",
+        "price_max": "99.5",
+        "seller": "ann",
+        "created_after": "2025-11-30",
+        "filter": 'brand = "Nike" AND (tokens OR nn)',
+        "per_seller": "2",
+        "mode": "hybrid",
+    }
+    options = [part for name, value in fields.items() for part in (f"--{name.replace('_', '-')}", value)]
+    with running(FakeService()) as service:
+        result = que2search("search", "red shoes", "--url", service.url, *options, "--explain")
+
+    assert 0 == result.returncode, result.stderr
+    (target,) = service.targets
+    sent = {name: value for name, (value,) in parse_qs(urlsplit(target).query).items()}
+    assert {"q": "red shoes", "explain": "true", **fields} == sent

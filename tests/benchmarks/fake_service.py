@@ -22,8 +22,12 @@ class FakeService:
         self._change = change
         self._stall_at = stall_at
         self._stall_s = stall_s
-        self.searches = 0
+        self.targets: list[str] = []  # of the searches
         self.port = 0
+
+    @property
+    def searches(self) -> int:
+        return len(self.targets)
 
     @property
     def url(self) -> str:
@@ -41,7 +45,7 @@ class FakeService:
     def _answer(self, target: str) -> tuple[bytes, str]:
         if not target.startswith("/search"):
             return b"{}", ""
-        self.searches += 1
+        self.targets.append(target)
         if self.searches == self._stall_at:
             time.sleep(self._stall_s)  # of the whole process, as a garbage collection is
         fields = parse_qs(urlsplit(target).query)
@@ -55,13 +59,13 @@ def search_answer(query: str, *, page: int) -> Answer:
     """What the service would send; pages 1 to 3, the cursor is the next page's number."""
     first = 10 * (page - 1)
     hits = [{"id": f"p{at}", "score": 1 - at / 100, "title": "thing"} for at in range(first, first + 10)]
-    search = {"effort": "low", "nprobe": 8, "candidates": 100, "min_score": None}
+    search = {"mode": "vector", "effort": "low", "nprobe": 8, "candidates": 100, "min_score": None}
     return {
         "query": query,
         "page": page,
         "hits": hits,
         "cursor": str(page + 1) if page < 3 else None,
-        "search": search | {"release": "fake", "generation": 1, "degraded": False},
+        "search": search | {"filter": None, "per_seller": None, "release": "fake", "generation": 1, "degraded": False},
         "timings_us": {"featurise": 1, "query_tower": 1, "ann": 1, "products": 1, "total": 250},
     }
 

@@ -55,6 +55,7 @@ def series_of(metrics: Metrics) -> dict[str, dict[str, set[str]]]:
     metrics.searched(
         first_page=True,
         effort=EFFORTS[0],
+        mode="vector",
         degraded=False,
         stages_ns=dict.fromkeys(("featurise", "query_tower", "ann", "products", "total"), 1),
     )

@@ -16,6 +16,7 @@ from index.catalogue import KEY_FILE, STORE_FILE, Catalogue
 from index.errors import CatalogueError
 from index.records import decode_record, encode_fragment, encode_record
 from tests.helpers import product_vectors, small_catalogue
+from tests.index import elsewhere
 
 LAMP = {"product_id": "lamp", "title": "Lámpara 💡", "price": 9.5, "currency": "EUR", "brand": None}
 SOFA = {"product_id": "sofa", "title": "Sofa", "created_at": datetime(2026, 1, 2, tzinfo=UTC)}
@@ -266,20 +267,15 @@ def test_one_process_opens_it_once(catalogue: Catalogue) -> None:
         Catalogue.open(catalogue.path)
 
 
-def _titles_seen_elsewhere(path: Path, numbers: list[int], answer: "multiprocessing.Queue[list[bytes]]") -> None:
-    with Catalogue.open(path) as catalogue:
-        answer.put(catalogue.fragments(numbers))
-
-
 def test_another_process_reads_while_one_writes(tmp_path: Path) -> None:
     """A reader sees what was committed, while the writer has it open."""
     spawn = multiprocessing.get_context("spawn")
     answer = spawn.Queue()
     with Catalogue.create(tmp_path) as catalogue:
         catalogue.put_products([LAMP, SOFA])
-        reader = spawn.Process(target=_titles_seen_elsewhere, args=(tmp_path, [1, 0], answer))
+        reader = spawn.Process(target=elsewhere.read, args=(tmp_path, [1, 0], answer))
         reader.start()
-        fragments = answer.get(timeout=60)
+        fragments = answer.get(timeout=240)
         reader.join(60)
 
         assert catalogue.fragments([1, 0]) == fragments

@@ -16,8 +16,19 @@ from index.generations import current_number, new_generation, open_current
 from index.operating_points import OperatingPoints
 from index.spec import choose_spec
 from tests.helpers import product_vectors, query_vectors, small_catalogue
+from tests.index import elsewhere
 
 DIM = 32
+FILES = [
+    "index.faiss",
+    "numbers.npy",
+    "vectors.f32",
+    "columns/fields.json",
+    "columns/0.ranks.npy",
+    "lexical/scores.npy",
+    "manifest.json",
+    "operating_points.json",
+]
 
 
 @pytest.fixture
@@ -106,15 +117,13 @@ def test_a_fresh_generation_has_default_efforts(catalogue: Catalogue) -> None:
     generation = open_current(catalogue.path)
     assert OperatingPoints.default(nlist=8) == generation.operating_points
 
-    tuned = OperatingPoints(generation.operating_points.points, {"notes": []})
+    tuned = OperatingPoints(generation.operating_points.points, tuning={"notes": []})
     generation.save_operating_points(tuned)
 
     assert tuned == open_current(catalogue.path).operating_points
 
 
-@pytest.mark.parametrize(
-    "name", ["index.faiss", "numbers.npy", "vectors.f32", "manifest.json", "operating_points.json"]
-)
+@pytest.mark.parametrize("name", FILES)
 def test_one_changed_byte_is_noticed(catalogue: Catalogue, name: str) -> None:
     """In any file; the message names it and the remedy."""
     build_generation(catalogue, release="r1", factory="PCA24,IVF8,Flat")
@@ -127,9 +136,7 @@ def test_one_changed_byte_is_noticed(catalogue: Catalogue, name: str) -> None:
         open_current(catalogue.path)
 
 
-@pytest.mark.parametrize(
-    "name", ["index.faiss", "numbers.npy", "vectors.f32", "manifest.json", "operating_points.json"]
-)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_missing_file_is_named(catalogue: Catalogue, name: str, verify: bool) -> None:
     """Even when the checksums are taken on trust."""
@@ -182,14 +189,14 @@ def test_a_factory_that_does_not_fit_is_refused_before_work(catalogue: Catalogue
 
 
 def test_progress_ends_at_its_total(catalogue: Catalogue) -> None:
-    """Training and adding: 300 vectors each."""
+    """300 products to train on, to add, to put into the columns and to read the words of."""
     seen: list[tuple[int, int]] = []
 
     build_generation(
         catalogue, release="r1", factory="IVF8,Flat", progress=lambda done, total: seen.append((done, total))
     )
 
-    assert [(300, 600), (600, 600)] == seen
+    assert [(300, 1200), (600, 1200), (900, 1200), (1200, 1200)] == seen
 
 
 def test_the_sample_is_drawn_over_all_batches() -> None:
@@ -212,11 +219,6 @@ def test_a_million_vectors_train_on_a_quarter() -> None:
     assert 20_000 == training_points(choose_spec(count=20_000, dim=128))
 
 
-def _search_elsewhere(path: Path, queries: np.ndarray, answer: "multiprocessing.Queue[list[list[int]]]") -> None:
-    generation = open_current(path, verify=False)
-    answer.put(generation.search(queries, generation.operating_points["low"]).numbers.tolist())
-
-
 def test_processes_share_one_generation(catalogue: Catalogue) -> None:
     """Two processes map the same files and answer the same."""
     build_generation(catalogue, release="r1", factory="IVF8,PQ8x4fsr,RFlat")
@@ -225,9 +227,9 @@ def test_processes_share_one_generation(catalogue: Catalogue) -> None:
     spawn = multiprocessing.get_context("spawn")
     answer = spawn.Queue()
 
-    worker = spawn.Process(target=_search_elsewhere, args=(catalogue.path, queries, answer))
+    worker = spawn.Process(target=elsewhere.search, args=(catalogue.path, queries, answer))
     worker.start()
-    found = answer.get(timeout=60)
+    found = answer.get(timeout=240)
     worker.join(60)
 
     assert generation.search(queries, generation.operating_points["low"]).numbers.tolist() == found

@@ -8,6 +8,7 @@ import pytest
 
 from index.errors import IndexFileError
 from index.files import write_sealed_json
+from index.hybrid import RankFusion
 from index.intervals import Interval
 from index.operating_points import EFFORTS, MAX_DEPTH, MAX_SIZE, OperatingPoints
 
@@ -50,8 +51,9 @@ def test_without_lists_there_is_no_nprobe() -> None:
 
 
 def test_points_survive_their_file(tmp_path: Path) -> None:
-    """Saved and loaded, with the tuning they came from."""
-    points = OperatingPoints(OperatingPoints.default(nlist=64).points, {"notes": ["none"]})
+    """Saved and loaded, with the fusion of both lists and the tuning they came from."""
+    fusion = RankFusion(vector=0.7, lexical=0.3)
+    points = OperatingPoints(OperatingPoints.default(nlist=64).points, fusion, {"notes": ["none"]})
     points.save(tmp_path / "points.json")
 
     assert points == OperatingPoints.load(tmp_path / "points.json")
@@ -70,7 +72,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     """Points of an earlier version, whole as they are."""
     write_sealed_json(tmp_path / "points.json", {"format": 1, "points": [], "tuning": None})
 
-    with pytest.raises(IndexFileError, match=r"has format 1, this version reads 2; run `que2search build`"):
+    with pytest.raises(IndexFileError, match=r"has format 1, this version reads 3; run `que2search build`"):
         OperatingPoints.load(tmp_path / "points.json")
 
 

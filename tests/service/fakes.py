@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from index.ann import Hits
+from index.ann import Hits, RowFilter
+from index.conditions import Condition
+from index.filtered import FilterUse, Narrowed
 from index.generations import Generation, GenerationManifest
+from index.lexical import LexicalHits
 from index.operating_points import EFFORTS, OperatingPoint, OperatingPoints
 from models.features import QueryFeatures
 from models.runtime import GoldenQuery
@@ -33,8 +36,38 @@ class ListedAnn:
         scores = np.where(row < 0, -np.inf, 1 - row / 10_000).astype(np.float32)
         return Hits(row[None], scores[None])
 
+    def rescore(self, _query: np.ndarray, rows: np.ndarray) -> Hits:
+        return Hits(rows[None], (1 - rows / 10_000).astype(np.float32)[None])
+
     def rows_of(self, numbers: np.ndarray) -> np.ndarray:
         return numbers
+
+
+class Wordless:
+    """A `LexicalIndex` that finds nothing, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def search(self, query: str, *, k: int, only: RowFilter | None = None) -> LexicalHits:  # noqa: ARG002
+        self.asked.append(query)
+        return LexicalHits(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+class Permissive:
+    """`Filters` and their `FilteredSearch`: whatever the condition, which it keeps, all rows are allowed."""
+
+    def __init__(self, ann: ListedAnn) -> None:
+        self.asked: list[Condition] = []
+        self._ann = ann
+
+    def rows(self, condition: Condition) -> RowFilter:
+        self.asked.append(condition)
+        return RowFilter.of(np.ones(self._ann.count, dtype=bool))
+
+    def search(self, queries: np.ndarray, point: OperatingPoint, only: RowFilter) -> Narrowed:
+        hits = self._ann.search(queries, nprobe=point.nprobe, candidates=point.candidates)
+        return Narrowed(hits, FilterUse("post", only.allowed, point.nprobe))
 
 
 class NumberedCatalogue:
@@ -102,7 +135,8 @@ def listed_pipeline(
         faiss_version="none",
         files={},
     )
-    no_part: Any = None
+    wordless: Any = Wordless()
+    permissive: Any = Permissive(ann)
     sellerless: Any = SimpleNamespace(columns={"seller": SimpleNamespace(ranks=np.zeros(ann.count), keys=[])})
     generation = Generation(
         path=Path("generations/7"),
@@ -112,9 +146,9 @@ def listed_pipeline(
         numbers=np.arange(ann.count),
         operating_points=OperatingPoints(points),
         columns=sellerless,
-        lexical=no_part,
-        filters=no_part,
-        filtered=no_part,
+        lexical=wordless,
+        filters=permissive,
+        filtered=permissive,
     )
     given: dict[str, Any] = {
         "release": LengthRelease(release=release),

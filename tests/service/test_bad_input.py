@@ -37,7 +37,6 @@ WRONG_FIELDS = [
     ("timeout_ms", 0, "above 0"),
     ("timeout_ms", 10**9, "up to 600000"),
     ("colour", "red", "unknown field"),
-    ("filter", "price < 10", "unknown field"),
     ("cursor", "forged", "altered or is not of this catalogue"),
     ("cursor", "", "altered or is not of this catalogue"),
     ("cursor", "é" * 9_000, "altered or is not of this catalogue"),

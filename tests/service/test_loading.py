@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,17 @@ def test_ready_means_that_golden_queries_were_answered() -> None:
 
     with application(Settings(), load=lambda _: listed_pipeline(LISTS, parts={"release": release})) as client:
         assert "no golden queries" in client.get("/readyz").json()["detail"]
+
+
+def test_every_mode_is_warm_before_the_first_request() -> None:
+    """Golden queries went through words alone and through a filtered hybrid, so that no user's search is the first."""
+    pipeline = listed_pipeline(LISTS)
+    words: Any = pipeline.generation.lexical
+    filters: Any = pipeline.generation.filters
+
+    with application(Settings(), load=lambda _: pipeline):
+        assert ["red dress", "red dress"] == words.asked
+        assert ["price >= 0"] == list(map(str, filters.asked))
 
 
 def test_while_it_loads_it_is_alive_but_not_ready() -> None:

@@ -1,49 +1,21 @@
 """Walks over pages: whatever the size, the effort and the lists, no product twice and none lost."""
 
-import math
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from index.operating_points import EFFORTS
 from index.paging import MAX_DEPTH
-from service.clock import Clock
 from service.effort import Budget
-from service.pipeline import Answer, Pipeline
 from service.schemas import SearchRequest
 from tests.service.fakes import Lists, listed_pipeline
-
-AT_EASE = Budget(deadline_ns=math.inf, overloaded=False)
-OVERLOADED = Budget(deadline_ns=math.inf, overloaded=True)
+from tests.service.walking import AT_EASE, OVERLOADED, follow, page_of
 
 numbers = st.lists(st.integers(0, 60), unique=True, max_size=40)
 any_lists = st.fixed_dictionaries(dict.fromkeys(EFFORTS, numbers))
 sizes = st.integers(1, 20)
 efforts = st.sampled_from(["auto", *EFFORTS])
 radii = st.none() | st.integers(0, 60).map(lambda last: 1 - (last + 0.5) / 10_000)  # keeps products 0 to `last`
-
-
-class Shown(NamedTuple):
-    products: list[int]
-    answer: Answer
-
-
-def page_of(pipeline: Pipeline, request: SearchRequest, *, budget: Budget = AT_EASE) -> Shown:
-    answer = pipeline.search(request, clock=Clock(), budget=budget)
-    return Shown([int(msgspec.json.decode(hit)["id"]) for hit in answer.hits], answer)
-
-
-def follow(pipeline: Pipeline, request: SearchRequest, loads: Iterator[Budget] | None = None) -> list[Shown]:
-    """All pages, from the first cursor to the last."""
-    pages = [page_of(pipeline, request, budget=next(loads) if loads else AT_EASE)]
-    while (cursor := pages[-1].answer.cursor) is not None:
-        going_on = msgspec.structs.replace(request, page=None, cursor=cursor)
-        pages.append(page_of(pipeline, going_on, budget=next(loads) if loads else AT_EASE))
-        assert len(pages) <= MAX_DEPTH + 2, "the walk does not end"
-    return pages
 
 
 def definition(lists: Lists, request: SearchRequest) -> tuple[list[int], list[int]]:

@@ -250,7 +250,7 @@ def points(recalls: dict[str, float], targets: dict[str, float] | None) -> Opera
             effort: OperatingPoint(effort=effort, nprobe=1, candidates=100, ann_recall_at_10=recalls.get(effort))
             for effort in EFFORTS
         },
-        tuning,
+        tuning=tuning,
     )
 
 
