@@ -5,7 +5,7 @@ fixed nprobe loses them. What is done instead depends on how many are allowed:
 
     exact    few: all of them are compared
     post     nearly all: an ordinary search, whose list loses what is not allowed
-    lists    else: the nearest lists that hold allowed products, more and more of them, until more change nothing
+    lists    else: the lists that promise the best allowed products, then those that can still hold better ones
 """
 
 from typing import Literal, NamedTuple
@@ -23,9 +23,11 @@ Strategy = Literal["exact", "post", "lists"]
 FEW = 4_096  # allowed products that are compared one by one: about as long as probing takes
 NEARLY_ALL = 0.9  # the share of allowed products from which an ordinary search is tried first
 SPARE = 1.1  # times the candidates that such a filter leaves out on average
-WIDER = 8  # times the lists that a search without a filter probes: allowed products are scattered over more of them
+WIDER = 4  # times the lists that a search without a filter probes are probed first ...
+LIKELY = 0.5  # ... then those whose best product should beat the tenth found by so many deviations
+TENTH = 9
 RESCORED = 300  # products at least are compared exactly: those of a filter that is about the query are much alike
-PLENTY = 4  # times the candidates: so many allowed products the lists must hold
+PLENTY = 4  # times the candidates: so many allowed products the first lists must hold
 MOST_CODES = 1 / 8  # of all codes: no more are scanned
 
 
@@ -98,9 +100,15 @@ def _probe(
 ) -> tuple[np.ndarray, int]:
     """Rows, best first by their codes, and how many lists they are from."""
     near = lists.scores(transformed)  # (nlist,)
-    order = lists.order(near, allowed)
-    enough = np.searchsorted(np.cumsum(allowed[order]), PLENTY * point.candidates)
-    most = np.searchsorted(np.cumsum(lists.sizes[order]), MOST_CODES * only.count)
-    order = order[: min(max(WIDER * (point.nprobe or 1), int(enough) + 1), int(most) + 1)]
+    order, expected = lists.promising(near, allowed)
     candidates = max(point.candidates, RESCORED)
-    return lists.scan(transformed, order, near[order], candidates=candidates, only=only).rows, len(order)
+    most = 1 + int(np.searchsorted(np.cumsum(lists.sizes[order]), MOST_CODES * only.count))
+    enough = 1 + int(np.searchsorted(np.cumsum(allowed[order]), PLENTY * point.candidates))
+    first = min(most, max(enough, WIDER * (point.nprobe or 1)))
+    found = lists.scan(transformed, order[:first], near[order[:first]], candidates=candidates, only=only)
+    # The worse the best so far, the more of the lists behind can still hold better ones.
+    floor = LIKELY * lists.deviation + (found.scores[TENTH] if len(found.scores) > TENTH else -np.inf)
+    more = order[first : min(most, int(np.searchsorted(-expected, -floor)))]
+    if len(more):
+        found = found.merged(lists.scan(transformed, more, near[more], candidates=candidates, only=only))
+    return found.rows[:candidates], first + len(more)

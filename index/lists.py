@@ -24,6 +24,19 @@ class Coded(NamedTuple):
     rows: np.ndarray  # (k,) int64
     scores: np.ndarray  # (k,) float32
 
+    def merged(self, more: "Coded") -> "Coded":
+        """All rows of both, best first."""
+        rows, scores = (np.concatenate(pair) for pair in zip(self, more, strict=True))
+        order = np.argsort(-scores, kind="stable")
+        return Coded(rows[order], scores[order])
+
+
+class Promising(NamedTuple):
+    """Lists, and the score that the best of their allowed rows is expected to have; best first."""
+
+    lists: np.ndarray  # (n,) int64
+    expected: np.ndarray  # (n,) float32
+
 
 class InvertedLists:
     """The lists of an index that has some. Safe to share between threads: no scan changes it.
@@ -43,7 +56,8 @@ class InvertedLists:
             self._of_row[faiss.rev_swig_ptr(self._base.invlists.get_ids(at), int(self.sizes[at]))] = at
         rows = np.random.default_rng(_SEED).choice(ann.count, size=min(_LOOKED_AT, ann.count), replace=False)
         residuals = ann.transformed(np.array(vectors[rows])) - self._centroids[self._of_row[rows]]
-        self._lead = _deviation(residuals, self._centroids) * _best_of(int(self.sizes.max(initial=0)))
+        self.deviation = _deviation(residuals, self._centroids)  # of scores around their centroid's
+        self._lead = self.deviation * _best_of(int(self.sizes.max(initial=0)))
 
     def scores(self, transformed: np.ndarray) -> np.ndarray:
         """(nlist,) float32: the inner product of a query, (1, d) float32, with every list's centroid."""
@@ -53,15 +67,15 @@ class InvertedLists:
         return scores
 
     def allowed(self, only: RowFilter) -> np.ndarray:
-        """(nlist,) int64: how many allowed rows each list holds."""
+        """(nlist,) int64: how many allowed rows each list holds. To be kept: counting takes longer than a search."""
         return np.bincount(self._of_row[only.rows()], minlength=len(self.sizes))
 
-    def order(self, scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-        """(n,) int64: the lists that hold allowed rows, those with the best ones first."""
+    def promising(self, scores: np.ndarray, allowed: np.ndarray) -> Promising:
+        """The lists that hold allowed rows, those with the best ones first."""
         holding = np.flatnonzero(allowed)
         expected = scores[holding] + self._lead[allowed[holding]]
-        order: np.ndarray = holding[np.argsort(-expected)]
-        return order
+        order = np.argsort(-expected)
+        return Promising(holding[order], expected[order])
 
     def scan(
         self, transformed: np.ndarray, lists: np.ndarray, scores: np.ndarray, *, candidates: int, only: RowFilter

@@ -41,10 +41,10 @@ class Layers:
 def choose_spec(*, count: int, dim: int) -> IndexSpec:
     """The index for `count` vectors of `dim` floats: flat when few, else IVF, 4-bit fast-scan PQ and exact re-scoring.
 
-    nlist is about 2 sqrt(count), a power of two, and never so large that a list trains on under 39 points: comparing the
-    query with every centroid is the largest part of a first page's search, so more lists cost more than they save. A
-    code of 4 bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction of the
-    candidates has to be re-scored.
+    nlist is about 2 sqrt(count), a power of two, and never so large that a list trains on under 39 points: comparing a
+    query with every centroid is the largest part of a first page's search, so more lists cost more than they save.
+    A code of 4 bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction
+    of the candidates has to be re-scored.
 
     Raises:
         SpecError: no vectors, or `dim` is not divisible by 4.

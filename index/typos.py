@@ -7,6 +7,7 @@ number is another model), and only those with the same first letter, which peopl
 from collections.abc import Iterable
 
 import numpy as np
+from rapidfuzz.distance import OSA
 
 _ONE_EDIT, _TWO_EDITS = 4, 8  # letters of the word, at least
 _MOST = 2  # corrections of a word
@@ -39,7 +40,7 @@ class Spelling:
         edits: dict[int, int] = {}
         for at in same.start + np.flatnonzero(near):
             other = self._words[at].decode()
-            if other.isalpha() and (found := edits_between(word, other, limit=limit)) <= limit:
+            if other.isalpha() and (found := OSA.distance(word, other, score_cutoff=limit)) <= limit:
                 edits[int(at)] = found
         least = min(edits.values(), default=0)
         nearest = sorted((at for at in edits if edits[at] == least), key=lambda at: (-self._held[at], at))
@@ -49,26 +50,6 @@ class Spelling:
 def letter_sets(words: Iterable[str]) -> np.ndarray:
     """(v,) uint64: per word the set of its letters as bits; letters 64 code points apart share one."""
     return np.fromiter(map(_letter_set, words), dtype=np.uint64)
-
-
-def edits_between(word: str, other: str, *, limit: int) -> int:
-    """The fewest edits that make one word of the other; any number above `limit` stands for more."""
-    if abs(len(word) - len(other)) > limit:
-        return limit + 1
-    far = limit + 1
-    before: list[int] = []
-    above = list(range(len(other) + 1))
-    for i, letter in enumerate(word, start=1):
-        row = [i, *[far] * len(other)]
-        for j in range(max(1, i - limit), min(len(other), i + limit) + 1):  # elsewhere the lengths alone differ by more
-            edits = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != other[j - 1]))
-            if before and j > 1 and letter == other[j - 2] and word[i - 2] == other[j - 1]:
-                edits = min(edits, before[j - 2] + 1)
-            row[j] = edits
-        if min(row) > limit:
-            return far
-        before, above = above, row
-    return above[-1]
 
 
 def _edits_allowed(word: str) -> int:

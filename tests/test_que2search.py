@@ -242,30 +242,3 @@ def test_an_answer_that_was_not_explained_is_shown_without_parts() -> None:
 
     assert ["score", "id", "title", "price", "country"] == [column.header for column in hits_table(answer).columns]
     assert ["mode=vector", "total=400us"] == list(notes_of(answer))
-
-
-def test_search_passes_on_what_it_is_told() -> None:
-    """Every option becomes the field of its name; what is not given is not sent."""
-    from urllib.parse import parse_qs, urlsplit
-
-    from tests.benchmarks.fake_service import FakeService, running
-
-    fields = {
-        "country": "GB",
-        "category": "Fashion > Shoes",
-        "price_min": "10.0",
-        "price_max": "99.5",
-        "seller": "ann",
-        "created_after": "2025-11-30",
-        "filter": 'brand = "Nike" AND (tokens OR nn)',
-        "per_seller": "2",
-        "mode": "hybrid",
-    }
-    options = [part for name, value in fields.items() for part in (f"--{name.replace('_', '-')}", value)]
-    with running(FakeService()) as service:
-        result = que2search("search", "red shoes", "--url", service.url, *options, "--explain")
-
-    assert 0 == result.returncode, result.stderr
-    (target,) = service.targets
-    sent = {name: value for name, (value,) in parse_qs(urlsplit(target).query).items()}
-    assert {"q": "red shoes", "explain": "true", **fields} == sent

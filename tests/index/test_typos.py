@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
-from index.typos import Spelling, edits_between, letter_sets
+from index.typos import Spelling, letter_sets
 
 LETTERS = st.text(alphabet="abcé", max_size=7)
 
@@ -15,37 +16,13 @@ def spelling(**held: int) -> Spelling:
 
 
 @pytest.mark.parametrize(
-    ("word", "other", "edits"),
-    [
-        ("dress", "dress", 0),
-        ("dres", "dress", 1),
-        ("drress", "dress", 1),
-        ("drass", "dress", 1),
-        ("rdess", "dress", 1),
-        ("headhpone", "headphones", 2),
-        ("", "ab", 2),
-    ],
-)
-def test_an_edit_adds_drops_changes_or_swaps(word: str, other: str, edits: int) -> None:
-    """Two neighbours that swap places are one edit."""
-    assert edits == edits_between(word, other, limit=3)
-
-
-@given(LETTERS, LETTERS, st.integers(0, 3))
-def test_edits_count_the_same_both_ways_and_stop_at_the_limit(word: str, other: str, limit: int) -> None:
-    """A limit only changes how far beyond it is counted."""
-    edits = edits_between(word, other, limit=20)
-
-    assert edits == edits_between(other, word, limit=20)
-    assert min(edits, limit + 1) == min(edits_between(word, other, limit=limit), limit + 1)
-
-
-@pytest.mark.parametrize(
     ("word", "found"),
     [
         ("lamo", {"lamp": 1}),
         ("lam", {}),  # three letters: too short
         ("sofs", {"sofa": 1}),
+        ("lapm", {"lamp": 1}),  # two neighbours that swap places are one edit
+        ("headphoness", {"headphone": 2}),
         ("cofa", {}),  # the first letter counts
         ("headhpons", {"headphone": 2}),
         ("lammpp", {}),  # two edits, but short
@@ -78,7 +55,7 @@ def test_no_words_correct_nothing() -> None:
 def test_what_is_near_is_found(words: set[str], word: str) -> None:
     """Comparing the letters first rules out nothing that counting edits alone would find."""
     assume(word not in words)
-    near = {other for other in words if other[0] == word[0] and edits_between(word, other, limit=1) == 1}
+    near = {other for other in words if other[0] == word[0] and OSA.distance(word, other) == 1}
     found = spelling(**dict.fromkeys(words, 1)).corrections(word)
 
     assert set(found) <= near

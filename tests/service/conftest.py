@@ -7,6 +7,7 @@ import pytest
 
 from service.settings import Settings
 from tests.helpers import small_featurizer
+from tests.market import market_catalogue, products
 from tests.service.harness import Client, application
 from tests.small_release import small_catalogue, small_release
 
@@ -19,6 +20,12 @@ def release_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def catalogue_path(tmp_path_factory: pytest.TempPathFactory, release_path: Path) -> Path:
     return small_catalogue(tmp_path_factory.mktemp("home"), release_path, products=300, factory="IVF16,Flat")
+
+
+@pytest.fixture(scope="session")
+def market_path(tmp_path_factory: pytest.TempPathFactory, release_path: Path) -> Path:
+    """The catalogue of `tests.market`, 240 products of it; a process may have it open once at a time."""
+    return market_catalogue(tmp_path_factory.mktemp("market"), release_path, products(240), factory="IVF8,Flat")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,14 @@ class Client:
         return self.run(lambda http: http.request(method, url, **options))
 
 
+def answer_to(client: Client, **fields: object) -> dict[str, Any]:
+    """The answer to a search by GET, which must be one."""
+    answer = client.get("/search", params=fields)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
 @contextmanager
 def application(
     settings: Settings, *, log: io.BytesIO | None = None, wait: bool = True, **parts: Any

@@ -8,16 +8,9 @@ import pytest
 
 from index.cursor import CursorCodec
 from service.settings import Settings
-from tests.market import market_catalogue, products
-from tests.service.harness import Client, application
+from tests.service.harness import Client, answer_to, application
 
-COUNT = 240
 Answer = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def market_path(tmp_path_factory: pytest.TempPathFactory, release_path: Path) -> Path:
-    return market_catalogue(tmp_path_factory.mktemp("market"), release_path, products(COUNT), factory="IVF8,Flat")
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +20,7 @@ def market(settings: Settings, market_path: Path) -> Iterator[Client]:
 
 
 def search(client: Client, **fields: object) -> Answer:
-    answer = client.get("/search", params={"q": "red lamp", "size": 100, **fields})
-    assert answer.status_code == 200, answer.text
-    found: Answer = answer.json()
-    return found
+    return answer_to(client, **{"q": "red lamp", "size": 100, **fields})
 
 
 def numbers(answer: Answer) -> list[int]:

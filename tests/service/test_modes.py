@@ -7,16 +7,24 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
-from tests.market import market_catalogue, products
-from tests.service.harness import Client, application
-from tests.service.test_filters import Answer, numbers, search
+from tests.service.harness import Client, answer_to, application
+
+Answer = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory, settings: Settings, release_path: Path) -> Iterator[Client]:
-    path = market_catalogue(tmp_path_factory.mktemp("market"), release_path, products(240), factory="IVF8,Flat")
-    with application(settings.model_copy(update={"catalogue": path})) as client:
+def market(settings: Settings, market_path: Path) -> Iterator[Client]:
+    with application(settings.model_copy(update={"catalogue": market_path})) as client:
         yield client
+
+
+def search(client: Client, **fields: object) -> Answer:
+    return answer_to(client, **{"q": "red lamp", "size": 100, **fields})
+
+
+def numbers(answer: Answer) -> list[int]:
+    """Of the products shown, ascending."""
+    return sorted(int(hit["id"].removeprefix("p")) for hit in answer["hits"])
 
 
 def test_words_find_what_shares_one(market: Client) -> None:

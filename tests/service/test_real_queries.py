@@ -10,13 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from index.catalogue import Catalogue
-from index.generations import open_current
-from models.runtime import open_release
 from service.pipeline import Pipeline
 from service.schemas import MAX_QUERY, MODES, SearchRequest
 from tests.market import market_catalogue, products
-from tests.service.walking import page_of
+from tests.service.walking import opened, page_of
 
 COUNTRIES = {"us": "US", "es": "ES", "jp": "JP"}
 PER_LOCALE = 120
@@ -43,12 +40,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory, release_path: Path, queri
     titles = [text for text, _ in queries[::2]]
     records = [{**product, "title": title} for product, title in zip(products(len(titles)), titles, strict=True)]
     path = market_catalogue(tmp_path_factory.mktemp("market"), release_path, records, factory="IVF8,Flat")
-    release, generation, catalogue = open_release(release_path), open_current(path), Catalogue.open(path)
-    pipeline = Pipeline(
-        release=release, generation=generation, catalogue=catalogue, max_effort="exact", timeout_ms=60_000
-    )
-    yield pipeline
-    pipeline.close()
+    with opened(release_path, path) as pipeline:
+        yield pipeline
 
 
 @pytest.mark.parametrize("mode", MODES)

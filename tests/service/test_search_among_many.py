@@ -13,14 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.catalogue import Catalogue
-from index.generations import open_current
-from models.runtime import open_release
 from service.pipeline import Pipeline
 from service.schemas import SearchRequest
 from tests.market import market_catalogue, products
 from tests.service.reference import Filter, Reference
-from tests.service.walking import Shown, page_of
+from tests.service.walking import Shown, opened, page_of
 
 RECORDS = products(9_000)
 QUERIES = ("red dress", "green guitar like new", "runing shoes", "wooden chairs 4711")
@@ -44,12 +41,8 @@ def path(tmp_path_factory: pytest.TempPathFactory, release_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(path: Path, release_path: Path) -> Iterator[Pipeline]:
-    release, generation, catalogue = open_release(release_path), open_current(path), Catalogue.open(path)
-    pipeline = Pipeline(
-        release=release, generation=generation, catalogue=catalogue, max_effort="exact", timeout_ms=60_000
-    )
-    yield pipeline
-    pipeline.close()
+    with opened(release_path, path) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture(scope="module")

@@ -9,32 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.catalogue import Catalogue
-from index.generations import open_current
-from models.runtime import open_release
 from service.pipeline import Pipeline
 from service.schemas import SearchRequest
-from tests.market import market_catalogue, products
+from tests.market import products
 from tests.service.reference import Filter, Legs, Reference
-from tests.service.walking import follow, page_of
+from tests.service.walking import follow, opened, page_of
 
 COUNT = 240
 QUERIES = ("red dress", "green guitar", "runing shoes worn", "chairs", '"wooden chair"', "zzz", "18")
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory, release_path: Path) -> Path:
-    return market_catalogue(tmp_path_factory.mktemp("market"), release_path, products(COUNT), factory="IVF8,Flat")
-
-
-@pytest.fixture(scope="module")
-def pipeline(path: Path, release_path: Path) -> Iterator[Pipeline]:
-    release, generation, catalogue = open_release(release_path), open_current(path), Catalogue.open(path)
-    pipeline = Pipeline(
-        release=release, generation=generation, catalogue=catalogue, max_effort="exact", timeout_ms=60_000
-    )
-    yield pipeline
-    pipeline.close()
+def pipeline(market_path: Path, release_path: Path) -> Iterator[Pipeline]:
+    with opened(release_path, market_path) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from index.catalogue import Catalogue
+from index.generations import open_current
 from index.paging import MAX_DEPTH
+from models.runtime import open_release
 from service.clock import Clock
 from service.effort import Budget
 from service.pipeline import Answer, Pipeline
@@ -14,6 +19,22 @@ from service.schemas import SearchRequest
 
 AT_EASE = Budget(deadline_ns=math.inf, overloaded=False)
 OVERLOADED = Budget(deadline_ns=math.inf, overloaded=True)
+
+
+@contextmanager
+def opened(release_path: Path, catalogue_path: Path) -> Iterator[Pipeline]:
+    """The pipeline that a service of these has."""
+    pipeline = Pipeline(
+        release=open_release(release_path),
+        generation=open_current(catalogue_path),
+        catalogue=Catalogue.open(catalogue_path),
+        max_effort="exact",
+        timeout_ms=60_000,
+    )
+    try:
+        yield pipeline
+    finally:
+        pipeline.close()
 
 
 class Shown(NamedTuple):
