@@ -20,15 +20,15 @@ from index.operating_points import OperatingPoint
 
 Strategy = Literal["exact", "post", "lists"]
 
-FEW = 4_096  # allowed products that are compared one by one: about as long as probing takes
+FEW = 4_096  # allowed products, at least, that are compared one by one: it takes about as long as probing
 NEARLY_ALL = 0.9  # the share of allowed products from which an ordinary search is tried first
 SPARE = 1.1  # times the candidates that such a filter leaves out on average
 WIDER = 4  # times the lists that a search without a filter probes are probed first ...
-LIKELY = 0.5  # ... then those whose best product should beat the tenth found by so many deviations
+LIKELY = 0.25  # ... then those whose best product should beat the tenth found by so many deviations
 TENTH = 9
 RESCORED = 300  # products at least are compared exactly: those of a filter that is about the query are much alike
 PLENTY = 4  # times the candidates: so many allowed products the first lists must hold
-MOST_CODES = 1 / 8  # of all codes: no more are scanned
+MOST_CODES = 1 / 6  # of all codes: no more are scanned
 
 
 class FilterUse(NamedTuple):
@@ -71,7 +71,9 @@ class FilteredSearch:
         Raises:
             SpecError: the query or the filter does not fit the index.
         """
-        if self._lists is None or point.nprobe is None or only.allowed <= FEW:
+        # Among more than these, the lists that may be probed hold enough to fill the list.
+        few = max(FEW, point.candidates / MOST_CODES)
+        if self._lists is None or point.nprobe is None or only.allowed <= few:
             hits = self._exact.search(query, candidates=point.candidates, only=only)
             return Narrowed(hits, FilterUse("exact", only.allowed, None))
         if only.share >= NEARLY_ALL:

@@ -209,9 +209,9 @@ def test_a_list_with_more_allowed_rows_comes_before_an_equally_near_one(build: B
     scores, allowed = np.zeros(128, dtype=np.float32), np.zeros(128, dtype=np.int64)
     allowed[[7, 30, 99]] = 1, 100, 10
 
-    assert [30, 99, 7] == lists.order(scores, allowed).tolist()
+    assert [30, 99, 7] == lists.promising(scores, allowed).lists.tolist()
     scores[7] = 1.0  # a cosine that no deviation makes up for
-    assert [7, 30, 99] == lists.order(scores, allowed).tolist()
+    assert [7, 30, 99] == lists.promising(scores, allowed).lists.tolist()
 
 
 @pytest.mark.parametrize("factory", ["IVF16,Flat", "IVF16,PQ8x4fsr,RFlat", "OPQ8,IVF16,PQ8", "PCA24,IVF16,Flat"])
