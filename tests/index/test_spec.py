@@ -11,23 +11,27 @@ from index.spec import choose_spec, spec_from_factory
     [
         (1, "Flat"),
         (4_999, "Flat"),
-        (5_000, "IVF128,PQ32x4fsr,RFlat"),  # 2 sqrt(n) = 141
-        (20_000, "IVF256,PQ32x4fsr,RFlat"),  # 283
-        (49_999, "IVF512,PQ32x4fsr,RFlat"),  # 447
-        (50_000, "IVF512,PQ64x4fsr,RFlat"),  # finer codes from here on
-        (100_000, "IVF512,PQ64x4fsr,RFlat"),  # 632
-        (1_000_000, "IVF2048,PQ64x4fsr,RFlat"),  # 2000
-        (10_000_000, "IVF8192,PQ64x4fsr,RFlat"),  # 6325
+        (5_000, "IVF128,PQ32x4fsr,RFlat"),  # 4 sqrt(n) = 283, but 256 lists would train on 20 points each
+        (20_000, "IVF512,PQ32x4fsr,RFlat"),  # 566
+        (49_999, "IVF1024,PQ32x4fsr,RFlat"),  # 894
+        (50_000, "IVF1024,PQ64x4fsr,RFlat"),  # finer codes from here on
+        (100_000, "IVF1024,PQ64x4fsr,RFlat"),  # 1265
+        (
+            300_000,
+            "IVF2048(IVF32,Flat),PQ64x4fsr,RFlat",
+        ),  # 2191; their centroids lie in 32 lists, 45 to the power of two
+        (1_000_000, "IVF4096(IVF64,Flat),PQ64x4fsr,RFlat"),  # 4000
+        (10_000_000, "IVF16384(IVF128,Flat),PQ64x4fsr,RFlat"),  # 12649
     ],
 )
 def test_the_index_fits_the_number_of_vectors(count: int, factory: str) -> None:
-    """Flat below 5,000; above, about 2 sqrt(n) lists, a power of two with 39 or more vectors per list."""
+    """Flat below 5,000; above, about 4 sqrt(n) lists, a power of two with 39 or more vectors per list."""
     assert factory == choose_spec(count=count, dim=128).factory
 
 
 def test_the_spec_knows_its_lists() -> None:
     """nlist is what nprobe is limited by; a flat index has none."""
-    assert 256 == choose_spec(count=20_000, dim=128).nlist
+    assert 512 == choose_spec(count=20_000, dim=128).nlist
     assert choose_spec(count=100, dim=128).nlist is None
 
 
