@@ -22,7 +22,7 @@ from index.catalogue import VectorBatch
 from index.exact import ExactIndex
 from index.files import write_atomically
 from index.operating_points import MAX_DEPTH, MAX_SIZE
-from index.spec import IndexSpec, choose_spec, lists_of, new_index, spec_from_factory
+from index.spec import IndexSpec, choose_spec, new_index, spec_from_factory
 
 CONNECTIVITY = 16  # M of every graph
 EF_CONSTRUCTION = 100  # of every graph
@@ -84,7 +84,7 @@ def peer_indexes(*, count: int, dim: int) -> list[PeerIndex]:
     """
     ours = choose_spec(count=count, dim=dim)
     nlist = ours.nlist or 1
-    compact = spec_from_factory(f"{lists_of(nlist)},PQ{dim // 2}x4fsr,Refine(SQ8)", count=count, dim=dim)
+    compact = spec_from_factory(f"IVF{nlist},PQ{dim // 2}x4fsr,Refine(SQ8)", count=count, dim=dim)
     plain = f"IVF{min(nlist, INVERTED_LISTS)},PQ{dim // 4}"
     return [
         Ours("ours", ours, candidates=SERVED),

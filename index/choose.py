@@ -12,7 +12,7 @@ from index.build import Steps, all_cores, fill, train
 from index.catalogue import VectorBatch
 from index.errors import SpecError
 from index.exact import ExactIndex
-from index.spec import FLAT_BELOW, choose_spec, layers_of, lists_of, most_lists, new_index, spec_from_factory
+from index.spec import FLAT_BELOW, choose_spec, layers_of, most_lists, new_index, spec_from_factory
 from index.sweep import Measured, cheapest, nearest, sweep
 
 Progress = Callable[[int, int], None]
@@ -121,10 +121,10 @@ def candidate_factories(*, count: int, dim: int) -> list[str]:
     nlist = unasked.nlist
     kept = ("RFlat", "Refine(SQfp16)", "Refine(SQ8)")
     found = [unasked.factory]
-    found += [f"{lists_of(nlist)},PQ{m}x4fsr,{refine}" for refine in kept for m in (dim // 4, dim // 2)]
+    found += [f"IVF{nlist},PQ{m}x4fsr,{refine}" for refine in kept for m in (dim // 4, dim // 2)]
     others = [lists for lists in (nlist // 2, 2 * nlist) if lists <= most_lists(count)]
-    found += [unasked.factory.replace(lists_of(nlist), lists_of(lists)) for lists in others]
-    found.append(f"OPQ{dim // 4},{lists_of(nlist)},PQ{dim // 4}")
+    found += [unasked.factory.replace(f"IVF{nlist}", f"IVF{lists}") for lists in others]
+    found.append(f"OPQ{dim // 4},IVF{nlist},PQ{dim // 4}")
     return list(dict.fromkeys(found))
 
 
@@ -168,10 +168,7 @@ def _build(
     layers = layers_of(whole)
     shareable = layers.is_ivf and layers.transform is None  # a transform turns the space that the lists lie in
     if shareable and spec.nlist in lists:
-        centroids = lists[spec.nlist]
-        if not layers.base.quantizer.is_trained:
-            layers.base.quantizer.train(centroids)
-        layers.base.quantizer.add(centroids)
+        layers.base.quantizer.add(lists[spec.nlist])
     with all_cores():
         train(whole, spec, vectors(), Steps(None, total=0))
         fill(whole, vectors(), steps)

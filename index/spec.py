@@ -10,8 +10,6 @@ from index.errors import SpecError
 
 FLAT_BELOW = 5_000  # products; an exact scan of so few is as fast as probing lists
 FINER_FROM = 50_000  # products; among more, too many lie within the coarser codes' error of the tenth nearest
-GROUPED_FROM = 2_048  # lists
-GROUPS_PROBED = 3 / 8  # of the groups of centroids: a query then misses one in a hundred of its nearest lists
 MIN_POINTS_PER_LIST = 39  # fewer and k-means centroids follow single vectors (Faiss' own limit)
 _SUPPORTED = "Flat or IVF..., optionally behind OPQ/PCA and before a refine, as in OPQ32,IVF1024,PQ32"
 
@@ -45,8 +43,7 @@ def choose_spec(*, count: int, dim: int) -> IndexSpec:
 
     nlist is about 4 sqrt(count), a power of two, and never so large that a list trains on under 39 points. A code of 4
     bits stands for 4 dimensions, from FINER_FROM vectors on for 2: scanning costs more then, but a fraction of the
-    candidates has to be re-scored. From GROUPED_FROM lists on, their centroids lie in lists themselves: comparing a
-    query with all of them would be half of a first page's search.
+    candidates has to be re-scored.
 
     Raises:
         SpecError: no vectors, or `dim` is not divisible by 4.
@@ -57,14 +54,7 @@ def choose_spec(*, count: int, dim: int) -> IndexSpec:
         raise SpecError(f"dim={dim} is not divisible by 4, which the PQ index needs; use a multiple of 4")
     nlist = min(_nearest_power_of_two(4 * count**0.5), most_lists(count))
     codes = dim // (2 if count >= FINER_FROM else 4)
-    return spec_from_factory(f"{lists_of(nlist)},PQ{codes}x4fsr,RFlat", count=count, dim=dim)
-
-
-def lists_of(nlist: int) -> str:
-    """The factory's name for so many lists, their centroids in groups where they are many."""
-    if nlist < GROUPED_FROM:
-        return f"IVF{nlist}"
-    return f"IVF{nlist}(IVF{_power_of_two_up_to(nlist**0.5)},Flat)"
+    return spec_from_factory(f"IVF{nlist},PQ{codes}x4fsr,RFlat", count=count, dim=dim)
 
 
 def most_lists(count: int) -> int:
@@ -102,17 +92,10 @@ def new_index(factory: str, *, dim: int) -> Any:
         SpecError: Faiss cannot build it.
     """
     try:
-        whole = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as exc:
         reason = str(exc).rpartition("Error: ")[2] or str(exc).rpartition(": ")[2]
         raise SpecError(f"{factory!r} is no index for {dim}-d vectors ({reason}); use {_SUPPORTED}") from exc
-    layers = layers_of(whole)
-    if layers.is_ivf:
-        quantizer = faiss.downcast_index(layers.base.quantizer)
-        if isinstance(quantizer, faiss.IndexIVF):
-            quantizer.nprobe = max(1, round(GROUPS_PROBED * quantizer.nlist))
-            quantizer.make_direct_map()  # residuals need the centroids by their numbers
-    return whole
 
 
 def layers_of(whole: Any) -> Layers:

@@ -173,8 +173,8 @@ def test_all_are_compared_ours_first() -> None:
     assert ["ours", "ours, later pages", "ours, compact", "Faiss IVF-PQ"] == named[:4]
     assert {"hnswlib", "usearch", "Faiss HNSW", "ScaNN"} < set(named)
     assert "exact" == named[-1]
-    assert "IVF4096(IVF64,Flat),PQ64x4fsr,RFlat" == parameters["ours"]
-    assert "IVF4096(IVF64,Flat),PQ64x4fsr,Refine(SQ8)" == parameters["ours, compact"]
+    assert "IVF4096,PQ64x4fsr,RFlat" == parameters["ours"]
+    assert "IVF4096,PQ64x4fsr,Refine(SQ8)" == parameters["ours, compact"]
     assert "IVF1024,PQ32" == parameters["Faiss IVF-PQ"]
 
 

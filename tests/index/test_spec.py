@@ -16,12 +16,8 @@ from index.spec import choose_spec, spec_from_factory
         (49_999, "IVF1024,PQ32x4fsr,RFlat"),  # 894
         (50_000, "IVF1024,PQ64x4fsr,RFlat"),  # finer codes from here on
         (100_000, "IVF1024,PQ64x4fsr,RFlat"),  # 1265
-        (
-            300_000,
-            "IVF2048(IVF32,Flat),PQ64x4fsr,RFlat",
-        ),  # 2191; their centroids lie in 32 lists, 45 to the power of two
-        (1_000_000, "IVF4096(IVF64,Flat),PQ64x4fsr,RFlat"),  # 4000
-        (10_000_000, "IVF16384(IVF128,Flat),PQ64x4fsr,RFlat"),  # 12649
+        (1_000_000, "IVF4096,PQ64x4fsr,RFlat"),  # 4000
+        (10_000_000, "IVF16384,PQ64x4fsr,RFlat"),  # 12649
     ],
 )
 def test_the_index_fits_the_number_of_vectors(count: int, factory: str) -> None:
