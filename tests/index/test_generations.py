@@ -213,9 +213,9 @@ def test_the_sample_is_drawn_over_all_batches() -> None:
     assert vectors.tolist() == sample(batches, count=100, size=100).tolist()
 
 
-def test_a_million_vectors_train_on_an_eighth() -> None:
-    """64 for each of 2,048 lists; a small catalogue trains on all it has."""
-    assert 131_072 == training_points(choose_spec(count=1_000_000, dim=128))
+def test_a_million_vectors_train_on_a_quarter() -> None:
+    """64 for each of 4,096 lists; a small catalogue trains on all it has."""
+    assert 262_144 == training_points(choose_spec(count=1_000_000, dim=128))
     assert 20_000 == training_points(choose_spec(count=20_000, dim=128))
 
 
