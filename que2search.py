@@ -1039,14 +1039,14 @@ def judged_radius(judged: "Sequence[JudgedQuery]", generation: "Generation", rul
 def judged_fusion(judged: "Sequence[JudgedQuery]", generation: "Generation", point: "OperatingPoint") -> "FusionTuning":
     """Choose the weights of hybrid search by judgements, over the lists that its first pages are made of."""
     from index.ann import ranked
-    from index.hybrid import RatedLists, joined, tune_fusion
+    from index.hybrid import RatedLists, tune_fusion
 
     lists = []
     for each in judged:
         query = each.vector[None]
         lexical = generation.lexical.search(each.query, k=point.candidates).numbers
-        near = generation.exact.rescore(query, generation.ann.rows_of(lexical))
-        vector = joined(*(ranked(hits, min_score=point.min_score) for hits in (generation.search(query, point), near)))
+        vector = ranked(generation.search(query, point), min_score=point.min_score)
+        vector = generation.joined_by_words(query, vector, lexical, min_score=point.min_score)
         lists.append(RatedLists(vector.numbers, lexical, each.ratings))
     return tune_fusion(lists, relevant=RELEVANT)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.blocks import Progress, in_turn, interleave
-from benchmarks.conditions import conditions, pinned
+from benchmarks.conditions import conditions, pinned, searched
 from benchmarks.report import BenchResult, Row
 from index.ann import AnnIndex
 from index.generations import Generation, open_current
@@ -55,10 +55,7 @@ def run(
         conditions=conditions(
             threads=1,
             core=core,
-            release=manifest.release,
-            generation=manifest.generation,
-            factory=manifest.factory,
-            products=manifest.count,
+            **searched(manifest),
             dim=manifest.dim,
             golden_queries=len(queries),
             calls_per_block=calls,

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from index.generations import GenerationManifest
+
 ROOT = Path(__file__).parents[1]
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP_QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
@@ -28,6 +30,16 @@ class Machine:
     isa: tuple[str, ...]  # of the vector extensions that matter here
     cores: float  # granted: by affinity, and by quota where there is one
     kernel: str
+
+
+def searched(manifest: GenerationManifest) -> dict[str, Any]:
+    """Conditions of a search: what it went through."""
+    return {
+        "release": manifest.release,
+        "generation": manifest.generation,
+        "factory": manifest.factory,
+        "products": manifest.count,
+    }
 
 
 def machine() -> Machine:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from benchmarks.blocks import Arm, Progress, interleave
 from benchmarks.client import KeptConnection
-from benchmarks.conditions import conditions, pinned
+from benchmarks.conditions import conditions, pinned, searched
 from benchmarks.http import EMPTY_ROUTE, FLOOR, timed_gets
 from benchmarks.report import BenchResult, Row
 from benchmarks.search import answer, following, golden_requests, timed_answers
@@ -91,10 +91,7 @@ def run(
         conditions=conditions(
             threads=1,
             core=core,
-            release=manifest.release,
-            generation=manifest.generation,
-            factory=manifest.factory,
-            products=manifest.count,
+            **searched(manifest),
             queries=len(firsts),
             filter=expression,
             allowed=_allowed(pipeline, replace(firsts[0], filter=expression)),

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from benchmarks.blocks import Arm, Block, Progress, interleave, timed
-from benchmarks.conditions import conditions, pinned
+from benchmarks.conditions import conditions, pinned, searched
 from benchmarks.report import BenchResult, Row
 from models.runtime import Engine
 from service.clock import STAGES, Clock
@@ -54,10 +54,7 @@ def run(
             threads=1,
             core=core,
             engine=engine,
-            release=manifest.release,
-            generation=manifest.generation,
-            factory=manifest.factory,
-            products=manifest.count,
+            **searched(manifest),
             golden_queries=len(firsts),
             hits_per_page=firsts[0].size,
             query_vector_cache="none",

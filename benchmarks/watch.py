@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.blocks import Arm, Block, Progress, in_turn, interleave
-from benchmarks.conditions import conditions, pinned
+from benchmarks.conditions import conditions, pinned, searched
 from benchmarks.report import BenchResult, Row
 from benchmarks.search import answer, golden_requests
 from service.clock import Clock
@@ -73,9 +73,7 @@ def run(
         conditions=conditions(
             threads=1,
             core=core,
-            release=manifest.release,
-            factory=manifest.factory,
-            products=manifest.count,
+            **searched(manifest),
             golden_queries=len(requests),
             watch_share=share,
             watch_cpu=settings.watch_cpu,

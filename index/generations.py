@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from index.ann import FaissIndex, Hits, load_faiss_index
+from index.ann import FaissIndex, Hits, Ranked, load_faiss_index, ranked
 from index.columns import Columns
 from index.errors import IndexFileError
 from index.exact import ExactIndex
 from index.files import read_sealed_json, sha256_of_file, sync_file, write_atomically, write_sealed_json
 from index.filtered import FilteredSearch
 from index.filters import Filters
+from index.hybrid import joined
 from index.lexical import LexicalIndex
 from index.operating_points import OperatingPoint, OperatingPoints
 
@@ -77,6 +78,20 @@ class Generation:
         """The lists of an operating point: its index is the exact one for `exact`. See `AnnIndex.search`."""
         ann = self.exact if point.effort == "exact" else self.ann
         return ann.search(queries, nprobe=point.nprobe, candidates=point.candidates)
+
+    def joined_by_words(
+        self, query: np.ndarray, vector: Ranked, lexical: np.ndarray, *, min_score: float | None
+    ) -> Ranked:
+        """The vectors' list, joined by what words have found within the radius: what hybrid search fuses.
+
+        Args:
+            query: (1, d) float32.
+            vector: found by it, at any effort.
+            lexical: (w,) the product numbers that words have found.
+            min_score: the radius; None: all of them.
+        """
+        near = self.exact.rescore(query, self.ann.rows_of(lexical))
+        return joined(vector, ranked(near, min_score=min_score))
 
     def save_operating_points(self, points: OperatingPoints) -> None:
         """Replace the operating points on disk; whoever opens the generation next uses them."""

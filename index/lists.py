@@ -47,7 +47,7 @@ class InvertedLists:
     """
 
     def __init__(self, ann: FaissIndex, vectors: np.ndarray) -> None:
-        self._ann = ann
+        self._ann = ann  # owns what `_base` is a view of
         self._base = ann.layers.base
         self.sizes = ann.list_sizes  # (nlist,) int64: codes per list
         self._centroids = self._base.quantizer.reconstruct_n(0, len(self.sizes))  # (nlist, d) float32

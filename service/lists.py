@@ -8,7 +8,6 @@ import numpy as np
 from index.ann import Ranked, ranked
 from index.filtered import FilterUse
 from index.generations import Generation
-from index.hybrid import joined
 from index.operating_points import OperatingPoint
 from service.clock import Clock
 from service.constraints import Constraints
@@ -94,10 +93,8 @@ class Lists:
         return Ranked(found.numbers, found.scores)
 
     def _fused(self, vector: Ranked, lexical: Ranked, point: OperatingPoint, asked: Asked) -> tuple[Ranked, Ranked]:
-        """The vectors' list, joined by what words have found within the radius, and the list of both legs."""
-        rows = self._generation.ann.rows_of(lexical.numbers)
-        near = ranked(self._generation.exact.rescore(asked.vectors, rows), min_score=point.min_score)
-        vector = joined(vector, near)
+        """The vectors' list, joined by what words have found, and the list of both legs."""
+        vector = self._generation.joined_by_words(asked.vectors, vector, lexical.numbers, min_score=point.min_score)
         if asked.constraints.both:
             shares_words = self._generation.lexical.scores(asked.text, vector.numbers) > 0
             vector = _kept(vector, shares_words)
