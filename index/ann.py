@@ -283,12 +283,15 @@ def read_mapped(path: Path) -> Any:
 
 def ranked(hits: Hits, *, row: int = 0, min_score: float | None = None) -> Ranked:
     """A query's list without the empty places and without hits below the radius."""
-    keep = hits.numbers[row] >= 0
+    numbers, scores = hits.numbers[row], hits.scores[row]
+    # Both conditions cut a tail, since the list is sorted: nothing is cut where its last place is kept.
+    if numbers.size and numbers[-1] >= 0 and (min_score is None or scores[-1] >= min_score):
+        return Ranked(numbers, scores)
+    keep = numbers >= 0
     if min_score is not None:
-        keep &= hits.scores[row] >= min_score
-    # Both conditions cut a tail, since the list is sorted.
-    length = int(keep.sum())
-    return Ranked(hits.numbers[row, :length], hits.scores[row, :length])
+        keep &= scores >= min_score
+    length = np.count_nonzero(keep)
+    return Ranked(numbers[:length], scores[:length])
 
 
 def check_search(

@@ -4,21 +4,21 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
+import msgspec
 
 from index.errors import CursorError, CursorGone
 from index.operating_points import EFFORTS, MAX_SIZE
 
-VERSION = 1
+VERSION = 2
 MAX_CHARS = 4_096
 MAX_RELEASE_BYTES = 128
 _DIGEST_BYTES = 16
 _SIGNATURE_BYTES = 32
+_canonical = msgspec.json.Encoder().encode
 _HEAD = struct.Struct(f"<BB{_DIGEST_BYTES}sBHB")  # version, release bytes, digest, effort, position, numbers shown
 
 
@@ -46,10 +46,13 @@ class Cursor(NamedTuple):
             )
 
 
-def request_digest(fields: Mapping[str, object]) -> bytes:
-    """16 bytes that stand for everything in a request that shapes its list (query, filters, effort, radius, mode)."""
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).digest()[:_DIGEST_BYTES]
+def request_digest(values: Sequence[str | float | None]) -> bytes:
+    """16 bytes that stand for everything in a request that shapes its list: query, filters, radius, mode, effort.
+
+    Args:
+        values: always the same ones in the same order.
+    """
+    return hashlib.sha256(_canonical(values)).digest()[:_DIGEST_BYTES]
 
 
 class CursorCodec:
@@ -73,7 +76,7 @@ class CursorCodec:
         head = _HEAD.pack(
             VERSION, len(release), cursor.digest, EFFORTS.index(cursor.effort), cursor.position, len(cursor.shown)
         )
-        body = head + release + np.array(cursor.shown, dtype="<u4").tobytes()
+        body = head + release + struct.pack(f"<{len(cursor.shown)}I", *cursor.shown)
         return base64.urlsafe_b64encode(body + self._sign(body)).rstrip(b"=").decode()
 
     def decode(self, text: str) -> Cursor:
@@ -87,7 +90,7 @@ class CursorCodec:
             release=body[_HEAD.size : release_end].decode(),
             digest=digest,
             effort=EFFORTS[effort],
-            shown=tuple(np.frombuffer(body, dtype="<u4", count=n_shown, offset=release_end).tolist()),
+            shown=struct.unpack_from(f"<{n_shown}I", body, release_end),
             position=position,
         )
 

@@ -24,6 +24,7 @@ FEATURES_FILE = "features.json"
 UNKNOWN_COUNTRY = 0
 TRIGRAMS_PER_TOKEN = 6  # a piece is about four characters; past this many 3-grams per token a text is cut
 MAX_IMAGES = 5  # Que2Search section 5
+REMEMBERED_TRIGRAMS = 1 << 16  # by a featuriser; queries share most of theirs
 
 ImageVectors = Sequence[Sequence[float]] | None  # of one product
 
@@ -57,7 +58,7 @@ class QueryFeatures(NamedTuple):
     token_ids: np.ndarray  # (n, t) int64, [CLS] first
     trigram_ids: np.ndarray  # (n, g) int64
     country_ids: np.ndarray  # (n,) int64
-    truncated: bool = False  # a query had more tokens than the model reads
+    truncated: tuple[bool, ...] = ()  # by query: it had more tokens than the model reads
 
 
 class DocumentFeatures(NamedTuple):
@@ -86,12 +87,32 @@ def whole_text(title: str, description: str | None) -> str:
     return f"{title}. {description}" if description else title
 
 
+class TrigramRows(dict[str, int]):
+    """3-gram -> row of the table, by MurmurHash; those met first are remembered, which halves the time.
+
+    Args:
+        rows: of the table; row 0 is padding.
+        seed: of the hash.
+    """
+
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self._rows = rows - 1
+        self._seed = seed
+
+    def __missing__(self, trigram: str) -> int:
+        row = int(mmh3.hash(trigram, self._seed, signed=False)) % self._rows + 1
+        if len(self) < REMEMBERED_TRIGRAMS:
+            self[trigram] = row
+        return row
+
+
 class Featurizer:
     """Turns texts into ids by a `FeatureSpec` and a SentencePiece model."""
 
     def __init__(self, spec: FeatureSpec, tokenizer: Tokenizer) -> None:
         self.spec = spec
         self.tokenizer = tokenizer
+        self._trigram_rows = TrigramRows(spec.trigram_rows, seed=spec.hash_seed)
         self._country_ids = {code: at for at, code in enumerate(spec.countries, start=1)}
         self._language_ids = {code: at for at, code in enumerate(spec.languages, start=1)}
 
@@ -129,10 +150,10 @@ class Featurizer:
         """One query: the hot path, with nothing padded."""
         ids = self.text_ids(text, self.spec.query_tokens)
         return QueryFeatures(
-            token_ids=np.array([ids.tokens], dtype=np.int64),
-            trigram_ids=np.array([ids.trigrams or [PAD]], dtype=np.int64),
-            country_ids=np.array([self.country_id(country)], dtype=np.int64),
-            truncated=ids.truncated,
+            token_ids=np.array((ids.tokens,), np.int64),
+            trigram_ids=np.array((ids.trigrams or (PAD,),), np.int64),
+            country_ids=np.array((self.country_id(country),), np.int64),
+            truncated=(ids.truncated,),
         )
 
     def queries(self, texts: Sequence[str], countries: Sequence[str | None]) -> QueryFeatures:
@@ -142,7 +163,7 @@ class Featurizer:
             token_ids=pad([row.tokens for row in ids]),
             trigram_ids=pad([row.trigrams for row in ids]),
             country_ids=self.country_ids(countries),
-            truncated=any(row.truncated for row in ids),
+            truncated=tuple(row.truncated for row in ids),
         )
 
     def documents(
@@ -183,26 +204,22 @@ class Featurizer:
     def whole_text_ids(self, title: str, description: str | None) -> list[int]:
         """[CLS] and the tokens of title and description as one text, where a channel reads them so."""
         limit = self.spec.text_tokens
-        return self._tokens(whole_text(title, description), limit)[0] if limit else [CLS]
+        if not limit:
+            return [CLS]
+        text = whole_text(title, description)
+        return self.tokenizer.encode(text if self.tokenizer.normalises else normalise(text), limit)[0]
 
     def text_ids(self, text: str, limit: int) -> TextIds:
         """[CLS] and at most `limit` - 1 further tokens; the 3-grams of ` text `, cut at about the same length.
 
         A space marks both ends, so that a word of one or two letters has 3-grams too.
         """
-        tokens, truncated = self._tokens(text, limit)
-        text = normalise(text)
-        marked = f" {text} "
-        rows, seed = self.spec.trigram_rows - 1, self.spec.hash_seed  # row 0 is padding
-        count = min(len(marked) - 2, limit * TRIGRAMS_PER_TOKEN) if text else 0
-        return TextIds(
-            tokens=tokens,
-            trigrams=[mmh3.hash(marked[at : at + 3], seed, signed=False) % rows + 1 for at in range(count)],
-            truncated=truncated,
-        )
-
-    def _tokens(self, text: str, limit: int) -> tuple[list[int], bool]:
-        return self.tokenizer.encode(text if self.tokenizer.normalises else normalise(text), limit)
+        normal = normalise(text)
+        tokens, truncated = self.tokenizer.encode(text if self.tokenizer.normalises else normal, limit)
+        marked = f" {normal} "
+        count = min(len(marked) - 2, limit * TRIGRAMS_PER_TOKEN) if normal else 0
+        rows = self._trigram_rows
+        return TextIds(tokens, [rows[marked[at : at + 3]] for at in range(count)], truncated)
 
     def country_id(self, code: str | None) -> int:
         return self._country_ids.get(code.upper(), UNKNOWN_COUNTRY) if code else UNKNOWN_COUNTRY

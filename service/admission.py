@@ -1,8 +1,12 @@
-"""Who may come in: decided by how long a request has waited already, before any work is done for it.
+"""Who may come in: decided by how long a request waits, before any work is done for it.
 
-The pipeline runs inline on the event loop, so the requests that wait are the ones that the loop picks up late.
-In one turn the loop takes every request that had arrived by its start; the k-th of them waited for the k - 1
-before it. The turn's age at pick-up is therefore a request's waiting time in this process, without a timer.
+The pipeline runs inline on the event loop, so the requests that wait are the ones that the loop picks up late. In one
+turn the loop takes all requests that have arrived by then, one after the other; those that arrive meanwhile lie in
+their sockets until the next turn. A request of a turn that follows another at once may therefore be as old as the start
+of the turn before: that bound is its waiting time here, without a timer.
+
+How long one may wait depends on the queue, as at Facebook (Maurer, "Fail at Scale", ACM Queue 2015): a burst is worked
+off, while a queue that has not been empty for a while is no burst, and waiting in it helps nobody.
 """
 
 import asyncio
@@ -12,23 +16,47 @@ from typing import NamedTuple
 
 from service.errors import OverloadedError
 
+STANDING_NS = 100_000_000  # a queue that has not been empty for so long stands
+_PAUSE_NS = 10_000_000  # longer after the last answer, a turn follows no other: the loop stood still, or was stopped
+_WEIGHT = 0.1  # of the newest turn in the mean time of a search
+
 
 class Admitted(NamedTuple):
-    waited_us: float
+    waited_us: float  # at most
     overloaded: bool  # let in, but at a lower effort
 
 
 class Admission:
-    """Counts requests and measures waiting; used from the event loop only, so it needs no lock."""
+    """Counts requests and measures waiting; used from the event loop only, so it needs no lock.
+
+    Args:
+        max_waiting_ms: a request that waited longer is refused; past half of it, its effort is lowered.
+        max_standing_ms: the same while the queue stands.
+        max_in_flight: requests at once, those whose body is still arriving included.
+        now_ns: the clock.
+    """
 
     def __init__(
-        self, *, max_waiting_ms: float, max_in_flight: int, now_ns: Callable[[], int] = perf_counter_ns
+        self,
+        *,
+        max_waiting_ms: float,
+        max_standing_ms: float,
+        max_in_flight: int,
+        now_ns: Callable[[], int] = perf_counter_ns,
     ) -> None:
         self._now_ns = now_ns
         self._max_waiting_us = max_waiting_ms * 1000
+        self._max_standing_us = max_standing_ms * 1000
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._turn = 0
         self._turn_started_ns: int | None = None
+        self._turn_before_ns: int | None = None  # start of the turn that this one follows at once
+        self._in_turn = 0
+        self._left_ns = 0
+        self._expected = 0  # let through the door, to be picked up in the next turn
+        self._search_us = 0.0
+        self._empty_ns = now_ns()  # when the queue was empty last
 
     def enter(self) -> Admitted:
         """Let one request in; every `enter` that returns is followed by a `leave`.
@@ -36,25 +64,62 @@ class Admission:
         Raises:
             OverloadedError: it waited too long already, or too many are in flight.
         """
-        waited_us = self._waited_us()
-        if waited_us > self._max_waiting_us:
-            raise OverloadedError(
-                f"the request waited {waited_us / 1000:.0f} ms, limit {self._max_waiting_us / 1000:.0f} ms"
-            )
+        now = self._now_ns()
+        started = self._turn_started_ns
+        if started is None:
+            started = self._begin_turn(now)
+        self._in_turn += 1
+        since = started if self._turn_before_ns is None else self._turn_before_ns
+        waited_us = (now - since) / 1000
+        limit_us = self._limit_us(now)
+        if waited_us > limit_us:
+            raise OverloadedError(f"the request waited {waited_us / 1000:.1f} ms, limit {limit_us / 1000:g} ms")
         if self._in_flight >= self._max_in_flight:
             raise OverloadedError(f"{self._in_flight} requests in flight, limit {self._max_in_flight}")
         self._in_flight += 1
-        return Admitted(waited_us, overloaded=waited_us > self._max_waiting_us / 2)
+        return Admitted(waited_us, overloaded=waited_us > limit_us / 2)
 
     def leave(self) -> None:
         self._in_flight -= 1
+        self._left_ns = self._now_ns()
 
-    def _waited_us(self) -> float:
+    def shut(self) -> bool:
+        """Whether a search that is arriving now would wait too long; where it would not, it is expected.
+
+        It waits for what was let in before it, each as long as a search takes on average.
+        """
         now = self._now_ns()
-        if self._turn_started_ns is None:
-            self._turn_started_ns = now
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        return (now - self._turn_started_ns) / 1000
+        since = self._turn_before_ns if self._turn_started_ns is None else self._turn_started_ns
+        waits_us = (now - (now if since is None else since)) / 1000 + self._expected * self._search_us
+        if waits_us > self._limit_us(now):
+            return True
+        self._expected += 1
+        return False
 
-    def _end_turn(self) -> None:
-        self._turn_started_ns = None
+    def _limit_us(self, now: int) -> float:
+        return self._max_standing_us if now - self._empty_ns > STANDING_NS else self._max_waiting_us
+
+    def _begin_turn(self, now: int) -> int:
+        if now - self._left_ns > _PAUSE_NS:
+            self._turn_before_ns, self._empty_ns = None, now
+        self._turn += 1
+        self._turn_started_ns = now
+        self._expected = self._in_turn = 0
+        asyncio.get_running_loop().call_soon(self._end_turn, now)
+        return now
+
+    def _end_turn(self, started: int) -> None:
+        """Runs after the turn's requests; the loop has read meanwhile what the next turn will pick up."""
+        if self._in_turn == 1:
+            self._empty_ns = started
+        spent_us = (self._left_ns - started) / 1000 / self._in_turn
+        self._search_us += _WEIGHT * (max(spent_us, 0.0) - self._search_us)
+        self._turn_before_ns, self._turn_started_ns = started, None
+        loop = asyncio.get_running_loop()
+        # The requests of a turn that follows at once are picked up within two rounds of the loop.
+        loop.call_soon(loop.call_soon, self._rest, self._turn)
+
+    def _rest(self, turn: int) -> None:
+        """No other turn has followed that one: whoever comes next has not waited."""
+        if turn == self._turn:
+            self._turn_before_ns, self._empty_ns = None, self._now_ns()

@@ -14,11 +14,12 @@ from structlog.typing import FilteringBoundLogger
 from service import openapi
 from service.admission import Admission
 from service.body import BodyReader
+from service.connection import DOOR, Door
 from service.logs import make_logger
 from service.metrics import Metrics
-from service.middleware import RequestContextMiddleware
+from service.middleware import METHODS, SEARCH, RequestContextMiddleware
 from service.responses import add_error_handlers
-from service.routes import embed, health, metrics
+from service.routes import batch, embed, health, metrics
 from service.routes.search import SearchEndpoint
 from service.serving import Load, Serving, load_pipeline
 from service.settings import Settings, load_settings
@@ -43,11 +44,16 @@ def create_app(
     log = log or make_logger(settings.log_level)
     folder = watch_folder()
     serving, counters = Serving(), Metrics(watch=folder)
+    admission = Admission(
+        max_waiting_ms=settings.max_waiting_ms,
+        max_standing_ms=settings.max_standing_ms,
+        max_in_flight=settings.max_in_flight,
+    )
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
         loading = asyncio.create_task(_start(serving, settings, load=load, log=log, counters=counters, watch=folder))
-        yield
+        yield {DOOR: Door(admission, counters)}
         await _stop(loading)
         serving.close()
         counters.close()
@@ -56,8 +62,16 @@ def create_app(
         title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False, telemetry=NO_TELEMETRY
     )
     app.state.serving = serving
-    _add_routes(app, serving, counters, settings)
-    app.add_middleware(RequestContextMiddleware, log=log, log_every=settings.access_log_every, metrics=counters)
+    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
+    search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters)
+    app.router.routes.append(Route(SEARCH, search, methods=list(METHODS), name="search"))
+    app.include_router(batch.router(serving=serving, admission=admission, bodies=bodies, metrics=counters))
+    app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies))
+    app.include_router(health.router(serving=serving))
+    app.include_router(metrics.router(metrics=counters))
+    app.add_middleware(
+        RequestContextMiddleware, log=log, log_every=settings.access_log_every, metrics=counters, search=search
+    )
     add_error_handlers(app)
     openapi.install(app)
     return app
@@ -85,14 +99,3 @@ async def _stop(loading: asyncio.Task[None]) -> None:
     loading.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await loading
-
-
-def _add_routes(app: FastAPI, serving: Serving, counters: Metrics, settings: Settings) -> None:
-    admission = Admission(max_waiting_ms=settings.max_waiting_ms, max_in_flight=settings.max_in_flight)
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
-    search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters)
-    # First in the list and with nothing around it: the hot route.
-    app.router.routes.insert(0, Route("/search", search, methods=["GET", "POST"], name="search"))
-    app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies))
-    app.include_router(health.router(serving=serving))
-    app.include_router(metrics.router(metrics=counters))

@@ -1,6 +1,7 @@
 """What a request asks for beside its query: which products may be hits, and what looks for them."""
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from index.ann import RowFilter
@@ -12,6 +13,8 @@ from service.errors import InvalidFieldError
 from service.schemas import HYBRID, LEXICAL, VECTOR, Mode, SearchRequest
 
 _parse = lru_cache(1_024)(parse)
+_filters = attrgetter("filter", "category", "seller", "price_min", "price_max", "created_after")
+_NO_FILTERS = (None,) * 6
 
 
 class Constraints(NamedTuple):
@@ -37,6 +40,8 @@ def constraints_of(request: SearchRequest, filters: Filters, *, most_nprobe: int
         InvalidFieldError: an unknown field or category, an empty range, an expression that cannot be read, or fields
             that contradict each other.
     """
+    if _filters(request) == _NO_FILTERS:  # nearly every search: nothing to read, nothing to join
+        return Constraints(_mode(request, None), min_score=_min_score(request, None, request.mode or VECTOR))
     condition, retrieval = _filter(request)
     plain = _plain_conditions(request)
     mode = _mode(request, retrieval)

@@ -7,6 +7,7 @@ supervisor makes fresh before it starts them; whichever worker is scraped sums t
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -18,12 +19,16 @@ from service.recall_sample import EXACT
 from service.schemas import MODES
 from service.watch_metrics import WatchCollector
 
+if TYPE_CHECKING:
+    from service.pipeline import Answer  # whose parts count into these metrics
+
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
     50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 400e-6, 500e-6, 650e-6, 800e-6,
     1e-3, 1.25e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 25e-3, 50e-3,
 )  # fmt: skip
 FIRST, LATER = "first", "later"
 SENT, DROPPED = "sent", "dropped"
+HIT, MISS = "hit", "miss"
 PROBLEMS = (400, 405, 410, 413, 422, 429, 500, 503, 504)  # what a search is answered with instead of hits
 
 
@@ -59,6 +64,13 @@ class Metrics:
             for effort in EFFORTS
             for degraded in (False, True)
         }
+        query_vectors = Counter(
+            "q2s_query_vectors", "Searches by whether the query's vector was kept", ["outcome"], registry=registry
+        )
+        self._query_vectors = {known: query_vectors.labels(HIT if known else MISS) for known in (False, True)}
+        self._dropped = Counter(
+            "q2s_dropped", "Searches that were not begun, since their clients had hung up", registry=registry
+        )
         self._problems = Counter(
             "q2s_problems", "Searches answered with a problem document", ["status"], registry=registry
         )
@@ -84,15 +96,20 @@ class Metrics:
         for collector in self._collectors:
             registry.register(collector)
 
-    def searched(
-        self, *, first_page: bool, effort: str, mode: str, degraded: bool, stages_ns: Mapping[str, int]
-    ) -> None:
+    def searched(self, answer: "Answer", *, stages_ns: Mapping[str, int]) -> None:
         """Count one answered search. `stages_ns` holds `total` and each stage that it went through."""
-        self._requests[FIRST if first_page else LATER, effort, mode].observe(stages_ns[TOTAL] / 1e9)
+        effort = answer.point.effort
+        self._requests[FIRST if answer.page == 1 else LATER, effort, answer.mode].observe(stages_ns[TOTAL] / 1e9)
         for stage, ns in stages_ns.items():
             if stage != TOTAL:
                 self._stages[stage].observe(ns / 1e9)
-        self._efforts[effort, degraded].inc()
+        self._efforts[effort, answer.degraded].inc()
+        if answer.query_known is not None:
+            self._query_vectors[answer.query_known].inc()
+
+    def dropped(self) -> None:
+        """Count one search that was not begun, since its client had hung up."""
+        self._dropped.inc()
 
     def problem(self, status: int) -> None:
         """Count one search that got a problem document instead of hits."""

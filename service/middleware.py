@@ -15,7 +15,8 @@ from service.metrics import Metrics
 
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CONTEXT: Final = "q2s"  # where the scope holds the request's context
-COUNTED: Final = "/search"  # whose failures are counted, as its answers are
+SEARCH: Final = "/search"  # whose failures are counted, as its answers are
+METHODS: Final = ("GET", "POST")  # of it
 
 
 class RequestContext:
@@ -34,10 +35,21 @@ def context_of(scope: Scope) -> RequestContext:
 
 
 class RequestContextMiddleware:
-    """Gives each request its context; answers and logs what nobody below caught."""
+    """Gives each request its context; answers and logs what nobody below caught.
 
-    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int, metrics: Metrics) -> None:
+    Args:
+        app: everything below.
+        log: where requests are logged.
+        log_every: one in so many; 0: failures alone.
+        metrics: counts the failed searches.
+        search: the hot route, called past the routing and the layers that other routes need.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int, metrics: Metrics, search: ASGIApp
+    ) -> None:
         self._app = app
+        self._search = search
         self._log = log
         self._metrics = metrics
         self._log_every = log_every
@@ -50,6 +62,7 @@ class RequestContextMiddleware:
             return
         number = next(self._count)
         context = scope[CONTEXT] = RequestContext(_given_id(scope) or f"{self._prefix}-{number:x}")
+        app = self._search if scope["path"] == SEARCH and scope["method"] in METHODS else self._app
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -60,7 +73,7 @@ class RequestContextMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # in the middle of its body: nobody to answer
         except Exception:
@@ -68,7 +81,7 @@ class RequestContextMiddleware:
             if status:
                 raise  # half an answer is out: only closing the connection tells the client
             await _send_internal_error(send_with_headers, context.id)
-        if status >= 400 and scope["path"] == COUNTED:
+        if status >= 400 and scope["path"] == SEARCH:
             self._metrics.problem(status)
         if status >= 500 or (self._log_every and number % self._log_every == 0):
             self._log_line(scope, context, status)

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.errors import MEDIA_TYPE
-from service.schemas import EmbedRequest, Problem, SearchAnswer, SearchRequest, properties
+from service.schemas import BatchRequest, EmbedRequest, Problem, SearchAnswer, SearchRequest, properties
 
 SUMMARY = "Products by meaning: text in, products out."
 SCHEMAS = "#/components/schemas/{name}"
@@ -71,6 +71,10 @@ EMBED_EXAMPLES = {
     "a product": {"value": {"product": {"title": "Red cotton summer dress", "description": "Worn twice, size M"}}},
 }
 
+BATCH_EXAMPLES = {
+    "two searches": {"value": {"searches": [{"q": "red summer dress", "country": "GB"}, {"q": "lámpara", "size": 3}]}}
+}
+
 
 def install(app: FastAPI) -> None:
     """Make `app.openapi()`, and so /docs, describe every route."""
@@ -79,8 +83,9 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             whole = get_openapi(title=app.title, version=app.version, summary=SUMMARY, routes=app.routes)
             whole["paths"]["/search"] = {"get": _search_get(), "post": _search_post()}
-            types = [SearchRequest, SearchAnswer, EmbedRequest, Problem]
+            types = [SearchRequest, SearchAnswer, BatchRequest, EmbedRequest, Problem]
             _, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
+            components["BatchRequest"]["properties"]["searches"]["items"] = {"$ref": _ref("SearchRequest")}
             whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
             app.openapi_schema = whole
         return app.openapi_schema
@@ -90,7 +95,7 @@ def install(app: FastAPI) -> None:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": SCHEMAS.format(name="Problem")}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": _ref("Problem")}}}
     return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
 
 
@@ -110,7 +115,7 @@ def _search_post() -> dict[str, Any]:
 
 
 def _search() -> dict[str, Any]:
-    schema = {"$ref": SCHEMAS.format(name="SearchAnswer")}
+    schema = {"$ref": _ref("SearchAnswer")}
     answer = {
         "description": "A page of products. Server-Timing holds the stages in milliseconds.",
         "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
@@ -119,8 +124,12 @@ def _search() -> dict[str, Any]:
     return {"summary": "Search products by meaning", "responses": {"200": answer, **errors}}
 
 
+def _ref(name: str) -> str:
+    return SCHEMAS.format(name=name)
+
+
 def _body(name: str, examples: dict[str, Any]) -> dict[str, Any]:
-    schema = {"$ref": SCHEMAS.format(name=name)}
+    schema = {"$ref": _ref(name)}
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
 
 
@@ -132,5 +141,29 @@ EMBED: dict[str, Any] = {
             "content": {"application/json": {"example": {"vector": [0.0312, -0.1177], "release": "sample"}}},
         },
         **{str(status): response for status, response in problems(400, 413, 422, 503).items()},
+    },
+}
+BATCH: dict[str, Any] = {
+    "requestBody": _body("BatchRequest", BATCH_EXAMPLES),
+    "responses": {
+        "200": {
+            "description": "In the searches' order an answer each, or the problem that stands in its place.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["answers"],
+                        "properties": {
+                            "answers": {
+                                "type": "array",
+                                "items": {"anyOf": [{"$ref": _ref("SearchAnswer")}, {"$ref": _ref("Problem")}]},
+                            }
+                        },
+                    },
+                    "example": {"answers": [ANSWER_EXAMPLE]},
+                }
+            },
+        },
+        **{str(status): response for status, response in problems(400, 413, 422, 429, 503).items()},
     },
 }

@@ -1,5 +1,6 @@
 """One search, straight down: filter, featurise, query_tower, ann, lexical, rank, products; each where it is needed."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,6 @@ from index.cursor import CursorCodec
 from index.generations import Generation
 from index.operating_points import EFFORTS, OperatingPoint
 from index.paging import Page, first_page, later_page
-from models.features import QueryFeatures
 from models.runtime import Release
 from service.admission import Admitted
 from service.clock import Clock
@@ -19,6 +19,7 @@ from service.effort import Budget, EffortPolicy
 from service.errors import DeadlineError
 from service.explain import Explained, explain
 from service.lists import Asked, Listed, Lists
+from service.query_vectors import Embedded, QueryEmbedder, QueryVectors
 from service.schemas import LEXICAL, Explanation, FilterMember, SearchRequest
 from service.walk import Walk, Walks
 from service.watch import Watch
@@ -49,6 +50,7 @@ class Answer(NamedTuple):
     release: str
     generation: int
     query_truncated: bool
+    query_known: bool | None  # its vector was found among those of earlier queries; None: none was looked for
     explanation: Explanation | None
 
 
@@ -61,15 +63,24 @@ class Pipeline:
         catalogue: turns them into products.
         max_effort: the operator's limit.
         timeout_ms: deadline of a request that names none, and the longest that one may name.
+        query_vectors: keeps the vectors of queries; None: none is kept.
     """
 
     def __init__(
-        self, *, release: Release, generation: Generation, catalogue: Catalogue, max_effort: str, timeout_ms: float
+        self,
+        *,
+        release: Release,
+        generation: Generation,
+        catalogue: Catalogue,
+        max_effort: str,
+        timeout_ms: float,
+        query_vectors: QueryVectors | None = None,
     ) -> None:
         self.release = release
         self.generation = generation
         self._catalogue = catalogue
         self._timeout_ms = timeout_ms
+        self._embedder = QueryEmbedder(release, kept=query_vectors)
         self._lists = Lists(generation)
         self._sellers = SellerCap(generation)
         self._policy = EffortPolicy(generation.operating_points, limit=max_effort)
@@ -91,8 +102,20 @@ class Pipeline:
             raise DeadlineError(f"the deadline of {timeout_ms:g} ms passed before the search began")
         return budget
 
-    def search(self, request: SearchRequest, *, clock: Clock, budget: Budget) -> Answer:
+    def embed(self, requests: Sequence[SearchRequest]) -> list[Embedded]:
+        """The vectors of a batch: see `QueryEmbedder.all`."""
+        return self._embedder.all(requests)
+
+    def search(
+        self, request: SearchRequest, *, clock: Clock, budget: Budget, embedded: Embedded | None = None
+    ) -> Answer:
         """Answer one checked request; `clock` gets the time of every stage.
+
+        Args:
+            request: what is searched.
+            clock: started when the request was picked up.
+            budget: what it may spend.
+            embedded: its query, where that was embedded before.
 
         Raises:
             InvalidFieldError: the cursor is not of this request, the effort is above the limit, or a filter makes no
@@ -105,9 +128,14 @@ class Pipeline:
         constraints = constraints_of(request, self.generation.filters, most_nprobe=self._most_nprobe)
         if constraints.only is not None:
             clock.lap("filter")
-        asked, features = self._asked(request, constraints, clock)
+        if constraints.mode == LEXICAL and not request.explain:
+            embedded = None  # words alone need no vector
+        elif embedded is None:
+            embedded = self._embedder.one(request, clock)
+        vectors = self._no_vectors if embedded is None else embedded.vectors
+        asked = Asked(request.q, vectors, constraints)
         found = self._find(asked, walk, request, budget, clock)
-        explained = self._explained(found, asked, features) if request.explain and features else None
+        explained = self._explained(found, asked, request) if request.explain else None
         hits = self._hits(found.page, explained)
         clock.lap("products")
         shown = tuple(found.shown.tolist())
@@ -123,7 +151,8 @@ class Pipeline:
             degraded=found.degraded,
             release=self.release.id,
             generation=self.generation.number,
-            query_truncated=features is not None and features.truncated,
+            query_truncated=embedded is not None and embedded.truncated,
+            query_known=None if embedded is None else embedded.known,
             explanation=None if explained is None else explained.whole,
         )
 
@@ -135,18 +164,6 @@ class Pipeline:
         """Give the catalogue's file back, and leave the watch."""
         self._lists.close()
         self._catalogue.close()
-
-    def _asked(
-        self, request: SearchRequest, constraints: Constraints, clock: Clock
-    ) -> tuple[Asked, QueryFeatures | None]:
-        """Words alone need no vector, unless it is to be explained."""
-        if constraints.mode == LEXICAL and not request.explain:
-            return Asked(request.q, self._no_vectors, constraints), None
-        features = self.release.featurizer.query(request.q, request.country)
-        clock.lap("featurise")
-        vectors = self.release.query_tower.embed(features)  # (1, d)
-        clock.lap("query_tower")
-        return Asked(request.q, vectors, constraints), features
 
     def _find(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         if walk.position is None:
@@ -186,7 +203,8 @@ class Pipeline:
         degraded = EFFORTS.index(effort) < EFFORTS.index(walk.plan.later)
         return Found(page, later, degraded, shown, effort)
 
-    def _explained(self, found: Found, asked: Asked, features: QueryFeatures) -> Explained:
+    def _explained(self, found: Found, asked: Asked, request: SearchRequest) -> Explained:
+        features = self.release.featurizer.query(request.q, request.country)
         return explain(found.page, found.listed, asked, features, release=self.release, generation=self.generation)
 
     def _hits(self, page: Page, explained: Explained | None) -> list[bytes]:

@@ -3,6 +3,7 @@
 import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from service.errors import MEDIA_TYPE, ProblemError, problem_body
 from service.middleware import context_of
@@ -10,6 +11,11 @@ from service.middleware import context_of
 
 def json_response(content: object) -> Response:
     return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+def problem_response(problem: ProblemError, scope: Scope) -> Response:
+    body = problem_body(problem.status, problem.detail, members=problem.members, request_id=context_of(scope).id)
+    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -21,8 +27,7 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _problem(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, ProblemError):
         raise exc
-    body = problem_body(exc.status, exc.detail, members=exc.members, request_id=context_of(request.scope).id)
-    return Response(body, exc.status, exc.headers, MEDIA_TYPE)
+    return problem_response(exc, request.scope)
 
 
 async def _http_problem(request: Request, exc: Exception) -> Response:

@@ -20,6 +20,7 @@ MAX_QUERY = 512  # characters, after trimming
 
 MAX_COUNTRY = 64  # characters; codes have two, but an unknown one is accepted
 MAX_FIELDS = 64  # of a query string; many more than we know
+MAX_BATCH = 64  # searches
 MAX_IMAGES = 5
 MAX_VALUE = 512  # characters of a filter's value
 
@@ -129,6 +130,15 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 "price_min", self.price_min, f"above price_max={self.price_max:g}: nothing is between"
             )
         _settle(self, query="q")
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Several searches; each is checked on its own, so that one that is wrong spoils no other."""
+
+    searches: Annotated[
+        list[dict[str, Any]],
+        Meta(min_length=1, max_length=MAX_BATCH, description=f"1 to {MAX_BATCH} searches, each as of POST /search"),
+    ]
 
 
 class ProductFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ import tempfile
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from service.connection import Connection
 from service.errors import ListenError
 from service.logs import make_logger, uvicorn_logging
 from service.sampler_process import watched
@@ -38,7 +39,7 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=uvicorn_logging(settings.log_level),

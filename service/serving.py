@@ -19,6 +19,7 @@ from service.clock import Clock
 from service.effort import Budget
 from service.errors import NotReadyError
 from service.pipeline import Pipeline
+from service.query_vectors import QueryVectors
 from service.rendering import render
 from service.schemas import HYBRID, LEXICAL, MAX_QUERY, SearchRequest, from_query_string
 from service.settings import Settings
@@ -100,9 +101,16 @@ def load_pipeline(settings: Settings) -> Pipeline:
             catalogue=Catalogue.open(settings.catalogue),
             max_effort=settings.max_effort,
             timeout_ms=settings.timeout_ms,
+            query_vectors=_query_vectors(settings),
         )
     except (ModelsError, SearchIndexError) as exc:
         raise NotReadyError(str(exc)) from exc
+
+
+def _query_vectors(settings: Settings) -> QueryVectors | None:
+    if settings.query_cache == 0:
+        return None
+    return QueryVectors(most=settings.query_cache, seconds=settings.query_cache_hours * 3_600)
 
 
 async def _warm_up(pipeline: Pipeline, *, limit: int) -> int:

@@ -37,8 +37,16 @@ class Settings(BaseSettings):
     max_waiting_ms: Annotated[float, Field(gt=0)] = Field(
         default=50.0, description="a request that waited longer is refused (429); past half of it the effort is lowered"
     )
+    max_standing_ms: Annotated[float, Field(gt=0)] = Field(
+        default=5.0, description="the same once requests have been waiting without a break for 0.1 s"
+    )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(default=256, description="requests at once in one worker (429)")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(default=65_536, description="larger bodies are refused (413)")
+
+    query_cache: Annotated[int, Field(ge=0)] = Field(
+        default=20_000, description="query vectors that each worker keeps, about 1 kB each (0: none)"
+    )
+    query_cache_hours: Annotated[float, Field(gt=0)] = Field(default=8.0, description="how long it keeps one")
 
     warmup_queries: Annotated[int, Field(ge=1)] = Field(
         default=64, description="golden queries that a worker answers to itself before it is ready"

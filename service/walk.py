@@ -1,5 +1,6 @@
 """Where a request stands in its walk over the pages: by number or by cursor, the same lists, the same slices."""
 
+from operator import attrgetter
 from typing import NamedTuple, get_args
 from urllib.parse import urlencode
 
@@ -10,7 +11,7 @@ from service.effort import AUTO, EffortPolicy, Plan, lower_of
 from service.errors import CursorExpiredError, InvalidFieldError
 from service.schemas import EffortName, SearchRequest
 
-_SHAPING = (
+_shaping = attrgetter(
     "q", "country", "min_score",
     "category", "price_min", "price_max", "seller", "created_after", "filter", "per_seller", "mode",
 )  # fmt: skip
@@ -98,5 +99,4 @@ def _asked(request: SearchRequest, cursor: Cursor) -> str:
 
 def _digest(request: SearchRequest, asked: str) -> bytes:
     """Of all that shapes the lists; size, deadline and explanations may change from page to page."""
-    given = {name: value for name in _SHAPING if (value := getattr(request, name)) is not None}
-    return request_digest({**given, "effort": asked})
+    return request_digest((*_shaping(request), asked))

@@ -1,13 +1,16 @@
 """GET and POST /search: the hot route, a plain ASGI application from raw bytes to raw bytes."""
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.admission import Admission
 from service.body import BodyReader
-from service.errors import InvalidFieldError
+from service.connection import client_gone
+from service.errors import InvalidFieldError, ProblemError
 from service.metrics import Metrics
 from service.middleware import context_of
 from service.rendering import render
+from service.responses import problem_response
 from service.schemas import SearchRequest, from_json, from_query_string
 from service.serving import Serving
 
@@ -24,9 +27,18 @@ class SearchEndpoint:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except ProblemError as problem:
+            await problem_response(problem, scope)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         clock = context_of(scope).clock
         admitted = self._admission.enter()
         try:
+            if client_gone(scope):
+                self._metrics.dropped()
+                raise ClientDisconnect
             pipeline = self._serving.require()
             request = await self._request(scope, receive)
             budget = pipeline.budget(request, clock=clock, admitted=admitted)
@@ -37,13 +49,7 @@ class SearchEndpoint:
         headers = [JSON, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self._metrics.searched(
-            first_page=answer.page == 1,
-            effort=answer.point.effort,
-            mode=answer.mode,
-            degraded=answer.degraded,
-            stages_ns=clock.stages_ns,
-        )
+        self._metrics.searched(answer, stages_ns=clock.stages_ns)
 
     async def _request(self, scope: Scope, receive: Receive) -> SearchRequest:
         query_string: bytes = scope["query_string"]

@@ -95,10 +95,11 @@ def test_its_own_request_passes() -> None:
     CURSOR.check(release="r1", digest=b"d" * 16)
 
 
-def test_a_digest_stands_for_the_values_not_their_order() -> None:
-    """Equal fields, equal digest; any other value, another."""
-    digest = request_digest({"q": "red dress", "min_score": None})
+def test_a_digest_stands_for_the_values_and_their_places() -> None:
+    """Equal values, equal digest; any other value, another; nor may one stand in another's place."""
+    digest = request_digest(("red dress", None, "GB", 0.5))
 
     assert 16 == len(digest)
-    assert digest == request_digest({"min_score": None, "q": "red dress"})
-    assert digest != request_digest({"q": "red dress", "min_score": 0.5})
+    assert digest == request_digest(["red dress", None, "GB", 0.5])
+    assert digest != request_digest(("red dress", None, "GB", 0.6))
+    assert digest != request_digest(("red dress", "GB", None, 0.5))

@@ -88,18 +88,27 @@ class LengthRelease:
 
     def __init__(self, *, release: str = "small") -> None:
         self.id = release
-        self.featurizer = SimpleNamespace(query=self._features, spec=SimpleNamespace(image_dim=2))
+        self.featurizer = SimpleNamespace(query=self._features, queries=self._batch, spec=SimpleNamespace(image_dim=2))
         self.query_tower = SimpleNamespace(embed=self._embed)
 
     def golden_queries(self) -> list[GoldenQuery]:
         return [GoldenQuery(query="red dress")]
 
     def _features(self, text: str, _country: str | None) -> QueryFeatures:
-        ids = np.zeros((1, len(text)), dtype=np.int64)
-        return QueryFeatures(ids, ids, ids[0, :1], truncated=len(text) > 20)
+        ids = np.ones((1, len(text)), dtype=np.int64)
+        return QueryFeatures(ids, ids, ids[0, :1], truncated=(len(text) > 20,))
+
+    def _batch(self, texts: Sequence[str], countries: Sequence[str | None]) -> QueryFeatures:
+        """A text's length is its number of ones."""
+        alone = [self._features(*query) for query in zip(texts, countries, strict=True)]
+        ids = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)
+        for row, features in zip(ids, alone, strict=True):
+            row[: features.token_ids.size] = 1
+        return QueryFeatures(ids, ids, ids[:, 0], truncated=tuple(each.truncated[0] for each in alone))
 
     def _embed(self, features: QueryFeatures) -> np.ndarray:
-        return np.full((1, ListedAnn.dim), features.token_ids.shape[1], dtype=np.float32)
+        lengths = features.token_ids.sum(axis=1, keepdims=True)
+        return np.repeat(lengths, ListedAnn.dim, axis=1).astype(np.float32)
 
 
 def listed_pipeline(

@@ -39,7 +39,7 @@ def answers_of_a_burst(settings: Settings, *, requests: int) -> list[httpx.Respo
 
 def test_who_waited_too_long_is_refused_with_the_time_to_come_back() -> None:
     """Ten at once, 20 ms each, limit 100 ms: the first waited for nobody, the last for nine."""
-    first, *_, last = answers_of_a_burst(Settings(max_waiting_ms=100), requests=10)
+    first, *_, last = answers_of_a_burst(Settings(max_waiting_ms=100, max_standing_ms=100), requests=10)
 
     assert "low" == first.json()["search"]["effort"]
     assert (429, "application/problem+json") == (last.status_code, last.headers["content-type"])
@@ -49,45 +49,127 @@ def test_who_waited_too_long_is_refused_with_the_time_to_come_back() -> None:
 
 def test_patience_refuses_nobody() -> None:
     """The same burst under a limit of a minute is answered in full."""
-    answers = answers_of_a_burst(Settings(max_waiting_ms=60_000), requests=10)
+    answers = answers_of_a_burst(Settings(max_waiting_ms=60_000, max_standing_ms=60_000), requests=10)
 
     assert [200] * 10 == [answer.status_code for answer in answers]
     assert not any(answer.json()["search"]["degraded"] for answer in answers)
 
 
+class Turns:
+    """An admission whose clock a test sets, in milliseconds, and whose requests come in turns of an event loop."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now_ms = 0.0
+        limits = {"max_waiting_ms": 100.0, "max_standing_ms": 5.0, "max_in_flight": 10} | limits
+        self.admission = Admission(**limits, now_ns=lambda: int(self.now_ms * 1e6))
+
+    def search(self, *, milliseconds: float) -> Admitted:
+        """One search from pick-up to answer."""
+        admitted = self.admission.enter()
+        self.now_ms += milliseconds
+        self.admission.leave()
+        return admitted
+
+    async def next_turn(self, *, rounds: int = 1) -> None:
+        """The loop goes round: once when more requests wait already, oftener when it has nothing to do."""
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+
+
 def test_waiting_lowers_the_effort_before_it_refuses() -> None:
     """Limit 100 ms; three requests of one turn, picked up at 0, 51 and 101 ms."""
-    clock = iter([0, 51_000_000, 101_000_000])
 
     async def one_turn() -> None:
-        admission = Admission(max_waiting_ms=100, max_in_flight=10, now_ns=lambda: next(clock))
+        turns = Turns(max_standing_ms=100)
 
-        assert Admitted(0, overloaded=False) == admission.enter()
-        assert Admitted(51_000, overloaded=True) == admission.enter()
-        with pytest.raises(OverloadedError, match="waited 101 ms, limit 100 ms"):
-            admission.enter()
+        assert Admitted(0, overloaded=False) == turns.search(milliseconds=51)
+        assert Admitted(51_000, overloaded=True) == turns.search(milliseconds=50)
+        with pytest.raises(OverloadedError, match=r"waited 101\.0 ms, limit 100 ms"):
+            turns.admission.enter()
 
     asyncio.run(one_turn())
 
 
-def test_waiting_ends_with_the_turn() -> None:
-    """A request of the loop's next turn starts to wait anew."""
-    clock = iter([0, 20_000_000, 40_000_000])
+def test_who_arrives_during_a_turn_may_have_waited_since_its_start() -> None:
+    """A turn of 20 ms; the next follows at once, and its first request is up to 20 ms old, its second 24."""
 
-    async def two_turns() -> list[float]:
-        admission = Admission(max_waiting_ms=100, max_in_flight=10, now_ns=lambda: next(clock))
-        waited = [admission.enter().waited_us, admission.enter().waited_us]
-        await asyncio.sleep(0)
-        return [*waited, admission.enter().waited_us]
+    async def two_turns() -> None:
+        turns = Turns()
+        turns.search(milliseconds=20)
+        await turns.next_turn()
 
-    assert [0, 20_000, 0] == asyncio.run(two_turns())
+        assert 20_000 == turns.search(milliseconds=4).waited_us
+        assert 24_000 == turns.search(milliseconds=4).waited_us
+
+    asyncio.run(two_turns())
+
+
+def test_who_comes_to_a_loop_at_rest_has_not_waited() -> None:
+    """The same, but the loop went round in between and found nothing."""
+
+    async def at_rest() -> None:
+        turns = Turns()
+        turns.search(milliseconds=20)
+        await turns.next_turn(rounds=4)
+        turns.now_ms += 3
+
+        assert 0 == turns.search(milliseconds=1).waited_us
+
+    asyncio.run(at_rest())
+
+
+def test_a_burst_is_worked_off_but_a_queue_that_stands_is_not_joined() -> None:
+    """Turns of two searches of 4 ms: each waits up to 12 ms. After 100 ms without an empty queue, 5 ms are too long."""
+
+    async def overloaded() -> list[int]:
+        turns, served_until_ms = Turns(), []
+        for _ in range(40):
+            for _ in range(2):
+                try:
+                    turns.search(milliseconds=4)
+                    served_until_ms.append(int(turns.now_ms))
+                except OverloadedError as refused:
+                    assert "limit 5 ms" in str(refused)  # noqa: PT017 - some are served, some are not
+                    turns.now_ms += 0.1
+            await turns.next_turn()
+        return served_until_ms
+
+    served = asyncio.run(overloaded())
+
+    assert list(range(4, 105, 4)) == served[:26]
+    assert 26 == len(served[26:])  # of 54: after a turn of 8 ms all have waited too long, after a turn of refusals none
+
+
+def test_the_door_shuts_when_those_let_in_before_would_take_too_long() -> None:
+    """Searches take 4 ms on average, 10 ms are the limit: of those that come at once to a loop at rest, three enter."""
+
+    async def at_the_door() -> list[bool]:
+        turns = Turns(max_waiting_ms=10)
+        for _ in range(100):  # the mean settles
+            turns.search(milliseconds=4)
+            await turns.next_turn(rounds=4)
+        return [turns.admission.shut() for _ in range(5)]
+
+    assert [False, False, False, True, True] == asyncio.run(at_the_door())
+
+
+def test_the_door_counts_the_turn_that_runs_as_waiting() -> None:
+    """A turn of 9 ms, limit 10: what came in meanwhile may be 9 ms old, and a search before it is too many."""
+
+    async def at_the_door() -> list[bool]:
+        turns = Turns(max_waiting_ms=10)
+        turns.search(milliseconds=9)
+        await turns.next_turn()
+        return [turns.admission.shut() for _ in range(3)]
+
+    assert [False, False, True] == asyncio.run(at_the_door())
 
 
 def test_the_number_in_flight_is_limited() -> None:
     """Bodies that arrive slowly hold their place; the third of two is refused until one leaves."""
 
     async def three() -> None:
-        admission = Admission(max_waiting_ms=60_000, max_in_flight=2)
+        admission = Admission(max_waiting_ms=60_000, max_standing_ms=60_000, max_in_flight=2)
         admission.enter()
         admission.enter()
         with pytest.raises(OverloadedError, match="2 requests in flight, limit 2"):

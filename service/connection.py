@@ -1,0 +1,102 @@
+"""uvicorn's HTTP/1.1 connection with two things more: a door, and a look whether the client is still there.
+
+A refused search should cost next to nothing, or refusing is what the server spends its time on. Parsing a request and
+making a task for it are a third of a search's cost; at the door, the bytes of a GET are answered as they are read.
+"""
+
+import itertools
+import os
+import select
+from asyncio import Transport
+from collections.abc import Callable
+from typing import Any, Final
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.admission import Admission
+from service.errors import MEDIA_TYPE, OverloadedError, problem_body
+from service.metrics import Metrics
+
+DOOR: Final = "q2s.door"  # where the application's lifespan state holds it
+GONE: Final = "q2s.gone"  # where the scope tells whether the client hung up
+_SEARCH: Final = b"GET /search?"
+_END: Final = b"\r\n\r\n"
+
+
+class Door:
+    """Answers a search with 429 where it would wait too long, before it is parsed.
+
+    Args:
+        admission: knows how long it would wait.
+        metrics: counts the refusals.
+    """
+
+    def __init__(self, admission: Admission, metrics: Metrics) -> None:
+        self._admission = admission
+        self._metrics = metrics
+        self._prefix = f"{os.urandom(6).hex()}-d"
+        self._count = itertools.count(1)
+
+    def refusal(self, received: bytes) -> bytes | None:
+        """The whole answer to these bytes; None: let them in. Only a lone, complete GET of /search is refused here."""
+        whole = received.startswith(_SEARCH) and received.find(_END) == len(received) - len(_END)
+        if not whole or b"close" in received or not self._admission.shut():
+            return None  # what says `Connection: close` takes the long way, which closes it
+        self._metrics.problem(OverloadedError.status)
+        return self._answer(f"{self._prefix}{next(self._count):x}")
+
+    def _answer(self, request_id: str) -> bytes:
+        problem = OverloadedError("too many searches are waiting; come back after Retry-After seconds")
+        body = problem_body(problem.status, problem.detail, members={}, request_id=request_id)
+        head = [f"HTTP/1.1 {problem.status:d} {problem.status.phrase}", f"content-type: {MEDIA_TYPE}"]
+        head += [f"{name.lower()}: {value}" for name, value in problem.headers.items()]
+        head += [f"content-length: {len(body)}", f"x-request-id: {request_id}"]
+        return "\r\n".join(head).encode() + _END + body
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._door: Door | None = self.app_state.get(DOOR)
+        self._within_message = False
+        self._hung_up = select.poll()
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        super().connection_made(transport)
+        self._hung_up.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+
+    def data_received(self, data: bytes) -> None:
+        before: RequestResponseCycle | None = self.cycle
+        idle = not self._within_message and (before is None or before.response_complete)
+        refusal = self._door.refusal(data) if self._door is not None and idle else None
+        if refusal is None:
+            super().data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        self.transport.write(refusal)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._within_message = True
+        self.scope[GONE] = self._gone  # type: ignore[typeddict-unknown-key]  # servers may add keys of their own
+
+    def on_message_complete(self) -> None:
+        self._within_message = False
+        super().on_message_complete()
+
+    def _gone(self) -> bool:
+        """Whether the client hung up, as the kernel knows before the event loop has read it."""
+        if not self.transport.is_closing() and not self._hung_up.poll(0):
+            return False
+        self.cycle.disconnected = True  # so that uvicorn expects no answer
+        return True
+
+
+def client_gone(scope: Scope) -> bool:
+    """Whether nobody waits for the answer any more; False under a server that cannot tell."""
+    gone: Callable[[], bool] | None = scope.get(GONE)
+    return gone is not None and gone()
