@@ -3,7 +3,7 @@
 The pipeline runs inline on the event loop, so the requests that wait are the ones that the loop picks up late. In one
 turn the loop takes all requests that have arrived by then, one after the other; those that arrive meanwhile lie in
 their sockets until the next turn. A request of a turn that follows another at once may therefore be as old as the start
-of the turn before: that bound is its waiting time here, without a timer.
+of the turn before, but no older than the last answer on its connection: that bound is its waiting time, without a timer.
 
 How long one may wait depends on the queue, as at Facebook (Maurer, "Fail at Scale", ACM Queue 2015): a burst is worked
 off, while a queue that has not been empty for a while is no burst, and waiting in it helps nobody.
@@ -58,8 +58,11 @@ class Admission:
         self._search_us = 0.0
         self._empty_ns = now_ns()  # when the queue was empty last
 
-    def enter(self) -> Admitted:
+    def enter(self, *, not_before_ns: int = 0) -> Admitted:
         """Let one request in; every `enter` that returns is followed by a `leave`.
+
+        Args:
+            not_before_ns: it cannot have been sent earlier: when its connection answered the request before.
 
         Raises:
             OverloadedError: it waited too long already, or too many are in flight.
@@ -70,7 +73,7 @@ class Admission:
             started = self._begin_turn(now)
         self._in_turn += 1
         since = started if self._turn_before_ns is None else self._turn_before_ns
-        waited_us = (now - since) / 1000
+        waited_us = max(0, now - max(since, not_before_ns)) / 1000
         limit_us = self._limit_us(now)
         if waited_us > limit_us:
             raise OverloadedError(f"the request waited {waited_us / 1000:.1f} ms, limit {limit_us / 1000:g} ms")
@@ -83,14 +86,15 @@ class Admission:
         self._in_flight -= 1
         self._left_ns = self._now_ns()
 
-    def shut(self) -> bool:
+    def shut(self, *, not_before_ns: int = 0) -> bool:
         """Whether a search that is arriving now would wait too long; where it would not, it is expected.
 
-        It waits for what was let in before it, each as long as a search takes on average.
+        It waits for what was let in before it, each as long as a search takes on average. See `enter`.
         """
         now = self._now_ns()
         since = self._turn_before_ns if self._turn_started_ns is None else self._turn_started_ns
-        waits_us = (now - (now if since is None else since)) / 1000 + self._expected * self._search_us
+        waited_ns = 0 if since is None else max(0, now - max(since, not_before_ns))
+        waits_us = waited_ns / 1000 + self._expected * self._search_us
         if waits_us > self._limit_us(now):
             return True
         self._expected += 1

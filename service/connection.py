@@ -9,6 +9,7 @@ import os
 import select
 from asyncio import Transport
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -20,6 +21,7 @@ from service.metrics import Metrics
 
 DOOR: Final = "q2s.door"  # where the application's lifespan state holds it
 GONE: Final = "q2s.gone"  # where the scope tells whether the client hung up
+FREE: Final = "q2s.free"  # ... and since when the connection has waited for a request, on the clock of perf_counter_ns
 _SEARCH: Final = b"GET /search?"
 _END: Final = b"\r\n\r\n"
 
@@ -38,10 +40,15 @@ class Door:
         self._prefix = f"{os.urandom(6).hex()}-d"
         self._count = itertools.count(1)
 
-    def refusal(self, received: bytes) -> bytes | None:
-        """The whole answer to these bytes; None: let them in. Only a lone, complete GET of /search is refused here."""
+    def refusal(self, received: bytes, *, not_before_ns: int) -> bytes | None:
+        """The whole answer to these bytes; None: let them in. Only a lone, complete GET of /search is refused here.
+
+        Args:
+            received: what was read of the connection.
+            not_before_ns: see `Admission.enter`.
+        """
         whole = received.startswith(_SEARCH) and received.find(_END) == len(received) - len(_END)
-        if not whole or b"close" in received or not self._admission.shut():
+        if not whole or b"close" in received or not self._admission.shut(not_before_ns=not_before_ns):
             return None  # what says `Connection: close` takes the long way, which closes it
         self._metrics.problem(OverloadedError.status)
         return self._answer(f"{self._prefix}{next(self._count):x}")
@@ -62,31 +69,40 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._door: Door | None = self.app_state.get(DOOR)
         self._within_message = False
+        self._free_ns = 0
         self._hung_up = select.poll()
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
+        self._free_ns = perf_counter_ns()
         self._hung_up.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
         before: RequestResponseCycle | None = self.cycle
         idle = not self._within_message and (before is None or before.response_complete)
-        refusal = self._door.refusal(data) if self._door is not None and idle else None
+        refusal = self._door.refusal(data, not_before_ns=self._free_ns) if self._door is not None and idle else None
         if refusal is None:
             super().data_received(data)
             return
         self._unset_keepalive_if_required()
         self.transport.write(refusal)
+        self._free_ns = perf_counter_ns()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._within_message = True
-        self.scope[GONE] = self._gone  # type: ignore[typeddict-unknown-key]  # servers may add keys of their own
+        # Servers may add keys of their own to the scope.
+        self.scope[GONE] = self._gone  # type: ignore[typeddict-unknown-key]
+        self.scope[FREE] = self._free_ns  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         self._within_message = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._free_ns = perf_counter_ns()
+        super().on_response_complete()
 
     def _gone(self) -> bool:
         """Whether the client hung up, as the kernel knows before the event loop has read it."""
@@ -94,6 +110,12 @@ class Connection(HttpToolsProtocol):
             return False
         self.cycle.disconnected = True  # so that uvicorn expects no answer
         return True
+
+
+def free_since(scope: Scope) -> int:
+    """Since when the connection had nothing to answer; 0 under a server that cannot tell."""
+    since: int = scope.get(FREE, 0)
+    return since
 
 
 def client_gone(scope: Scope) -> bool:

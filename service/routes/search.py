@@ -5,7 +5,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.admission import Admission
 from service.body import BodyReader
-from service.connection import client_gone
+from service.connection import client_gone, free_since
 from service.errors import InvalidFieldError, ProblemError
 from service.metrics import Metrics
 from service.middleware import context_of
@@ -34,7 +34,7 @@ class SearchEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         clock = context_of(scope).clock
-        admitted = self._admission.enter()
+        admitted = self._admission.enter(not_before_ns=free_since(scope))
         try:
             if client_gone(scope):
                 self._metrics.dropped()

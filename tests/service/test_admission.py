@@ -104,6 +104,25 @@ def test_who_arrives_during_a_turn_may_have_waited_since_its_start() -> None:
     asyncio.run(two_turns())
 
 
+def test_who_was_answered_during_the_last_turn_has_waited_since_then() -> None:
+    """A client that asks one thing after the other, each of 130 ms, waits for nobody and is never refused."""
+
+    async def one_after_the_other() -> None:
+        turns, answered_ns = Turns(), 0
+        for _ in range(5):
+            admitted = turns.admission.enter(not_before_ns=answered_ns)
+            turns.now_ms += 130
+            turns.admission.leave()
+            answered_ns = int(turns.now_ms * 1e6)
+            turns.now_ms += 2
+            await turns.next_turn()
+
+            assert admitted.waited_us in {0, 2_000}
+            assert not turns.admission.shut(not_before_ns=answered_ns)
+
+    asyncio.run(one_after_the_other())
+
+
 def test_who_comes_to_a_loop_at_rest_has_not_waited() -> None:
     """The same, but the loop went round in between and found nothing."""
 
