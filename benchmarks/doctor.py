@@ -1,129 +1,97 @@
-"""What this machine and installation are, and what of them would make the service slow. Needs no running service."""
+"""What this machine and installation are, what of them would make the service slow, and what that costs here."""
 
 import os
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import resource
+from importlib.util import find_spec
 from pathlib import Path
 
 import faiss
-import numpy as np
-from rich.table import Table
 
-from benchmarks.conditions import machine, versions
-from benchmarks.disturbance import STEAL_LIMIT, CpuTimes, Pauses, cpu_times, spin, steal_between
-from models.runtime import onnx_providers
+from benchmarks import doctor_costs, doctor_machine, doctor_pools, doctor_software
+from benchmarks.conditions import granted_cores, machine, versions
+from benchmarks.disturbance import cpu_times, spin
+from benchmarks.doctor_report import Diagnosis, Finding
+from index.generations import INDEX_FILE, current_number, generation_path
+from models.engines import onnx_providers
+from service.server import BACKLOG
 
 MAPS = Path("/proc/self/maps")
+QUEUE = Path("/proc/sys/net/core/somaxconn")
+MEMORY = Path("/proc/meminfo")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+CPU_FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+# Of the control group's version 2, or 1.
+CPU_STATS = (Path("/sys/fs/cgroup/cpu.stat"), Path("/sys/fs/cgroup/cpu/cpu.stat"))
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SPIN_MS = 300.0
-_LOST_LIMIT = 0.01  # share of a spinning loop's time
-_OPENMP = re.compile(r"/lib(?:g|i)?omp[-.\w]*\.so[.\w]*$")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One fact, and what it slows down and how to mend it; None where all is well."""
-
-    subject: str
-    found: str
-    slow: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """All findings."""
-
-    findings: list[Finding]
-
-    @property
-    def healthy(self) -> bool:
-        return all(finding.slow is None for finding in self.findings)
-
-    def table(self) -> Table:
-        table = Table("", "found", "what would be slow")
-        for finding in self.findings:
-            table.add_row(finding.subject, finding.found, finding.slow or "", style="yellow" if finding.slow else None)
-        return table
-
-
-def run() -> Diagnosis:
-    """Look at the processor, the libraries and, for a moment, at the neighbours."""
-    before = cpu_times()
-    pauses = spin(milliseconds=SPIN_MS)
-    where = machine()
-    return Diagnosis(
-        findings=[
-            Finding(subject="cpu", found=f"{where.cpu}, kernel {where.kernel}"),
-            instruction_sets(where.isa),
-            cores(where.cores, os.cpu_count() or 1),
-            Finding(subject="versions", found=", ".join(f"{name} {number}" for name, number in versions().items())),
-            faiss_build(faiss.SIMDConfig.get_level_name(), where.isa),
-            Finding(subject="onnxruntime", found=", ".join(onnx_providers())),
-            Finding(subject="numpy", found=numpy_blas()),
-            threads(os.environ.get("OMP_NUM_THREADS"), faiss.omp_get_max_threads()),
-            openmp_pools(MAPS.read_text().splitlines() if MAPS.exists() else []),
-            neighbours(before, cpu_times(), pauses),
-        ]
-    )
-
-
-def instruction_sets(isa: tuple[str, ...]) -> Finding:
-    """The fast scan of 4-bit codes and the towers' products need wide registers."""
-    wide = {"avx2", "asimd"} & set(isa)
-    slow = None if wide else "the index' fast scan and the towers: neither AVX2 nor NEON; use another machine type"
-    return Finding(subject="instruction sets", found=" ".join(isa) or "none that matter", slow=slow)
-
-
-def cores(granted: float, present: int) -> Finding:
-    """Less than one core throttles a request in its middle."""
-    slow = None if granted >= 1 else "everything, in bursts: the control group grants less than one core; raise it"
-    return Finding(subject="cores", found=f"{granted:g} granted of {present}", slow=slow)
-
-
-def faiss_build(level: str, isa: tuple[str, ...]) -> Finding:
-    """Whether Faiss runs the code that the processor allows."""
-    slow = None
-    if level == "NONE":
-        slow = "every vector comparison: Faiss runs without SIMD; install the faiss-cpu wheel of this platform"
-    elif level == "AVX2" and "avx512f" in isa:
-        slow = "vector comparisons, somewhat: Faiss runs AVX2 though the processor has AVX-512"
-    return Finding(subject="faiss", found=f"SIMD level {level}", slow=slow)
-
-
-def numpy_blas() -> str:
-    """The linear algebra that exact search runs on."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"{blas['name']} {blas['version']}"
-
-
-def threads(setting: str | None, openmp: int) -> Finding:
-    """The service sets every pool to one thread; other programs that import our index do not."""
-    found = f"OMP_NUM_THREADS={setting or 'unset'}, OpenMP would start {openmp}"
-    slow = None
-    if setting is None and openmp > 1:
-        slow = "your own programs with many threads: set OMP_NUM_THREADS=1 (`que2search serve` does so itself)"
-    return Finding(subject="threads", found=found, slow=slow)
-
-
-def openmp_pools(maps: Iterable[str]) -> Finding:
-    """Several OpenMP libraries in one process make a pool each, which then compete for the cores.
+def run(*, quick: bool = False, catalogue: Path | None = None) -> Diagnosis:
+    """Look at the machine and the libraries, and measure what they cost: some seconds, on every core.
 
     Args:
-        maps: the lines of /proc/PID/maps.
+        quick: look, and measure nothing but the neighbours.
+        catalogue: whose mapped files are compared with the memory.
+
+    Raises:
+        IndexFileError: the catalogue has no generation.
     """
-    paths = {line.split(maxsplit=5)[-1] for line in maps if _OPENMP.search(line)}
-    slow = (
-        None if len(paths) < 2 else "whatever runs beside them: several OpenMP pools compete; keep torch out of serving"
-    )
-    return Finding(
-        subject="OpenMP pools", found=", ".join(sorted(Path(path).name for path in paths)) or "none", slow=slow
-    )
+    before, pauses = cpu_times(), spin(milliseconds=SPIN_MS)
+    neighbours = doctor_machine.neighbours(before, cpu_times(), pauses)
+    return Diagnosis(findings=[*_machine(measure=not quick, catalogue=catalogue), neighbours, *_software(not quick)])
 
 
-def neighbours(before: CpuTimes, after: CpuTimes, pauses: Pauses) -> Finding:
-    """CPU steal, and what a spinning loop missed, between two looks at the clock."""
-    steal = steal_between(before, after)
-    found = f"steal {steal:.1%}, longest pause {pauses.longest_us:,.0f} us, {pauses.lost:.2%} of the time lost"
-    disturbed = steal > STEAL_LIMIT or pauses.lost > _LOST_LIMIT
-    slow = "the slowest requests: others take this machine's cores; measure when it is quiet" if disturbed else None
-    return Finding(subject="neighbours", found=found, slow=slow)
+def _machine(*, measure: bool, catalogue: Path | None) -> list[Finding]:
+    where = machine()
+    governor, megahertz = _text(CPU_FREQUENCY / "scaling_governor"), _text(CPU_FREQUENCY / "scaling_cur_freq")
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        Finding(subject="cpu", found=f"{where.cpu}, kernel {where.kernel}"),
+        doctor_machine.instruction_sets(where.isa),
+        doctor_machine.cores(where.cores, os.cpu_count() or 1),
+        doctor_machine.quota(doctor_machine.throttling_of("".join(map(_text, CPU_STATS)))),
+        doctor_machine.frequency(
+            governor, float(megahertz) / 1e3 if megahertz else None, doctor_costs.ramp() if measure else None
+        ),
+        doctor_machine.clock(_text(CLOCK_SOURCE), doctor_costs.clock_ns() if measure else None),
+        doctor_machine.huge_pages(_text(HUGE_PAGES), doctor_costs.gathers() if measure else None),
+        doctor_machine.wake_up(doctor_costs.wake_up() if measure else None),
+        doctor_machine.system_calls(doctor_costs.system_calls() if measure else None),
+        doctor_machine.connections(open_files, int(_text(QUEUE) or BACKLOG), wanted_backlog=BACKLOG),
+        _memory(measure=measure, catalogue=catalogue),
+    ]
+
+
+def _memory(*, measure: bool, catalogue: Path | None) -> Finding:
+    limits = map(_text, MEMORY_LIMITS)
+    available = doctor_machine.available_bytes(_text(MEMORY), limits)
+    if catalogue is None:
+        return doctor_machine.memory(available, None, None)
+    generation = generation_path(catalogue, current_number(catalogue))
+    mapped = [*catalogue.glob("*.lmdb"), *(path for path in generation.rglob("*") if path.is_file())]
+    pages = doctor_costs.pages(generation / INDEX_FILE) if measure else None
+    return doctor_machine.memory(available, sum(path.stat().st_size for path in mapped), pages)
+
+
+def _software(measure: bool) -> list[Finding]:
+    found = versions()
+    count = max(2, int(granted_cores()))
+    missing = [part for part in doctor_software.SERVER_PARTS if find_spec(part) is None]
+    loaded = doctor_pools.load_torch() if measure and "torch" in found else None
+    openmp = faiss.omp_get_max_threads()
+    return [
+        Finding(subject="versions", found=", ".join(f"{name} {number}" for name, number in found.items())),
+        doctor_software.faiss_build(faiss.SIMDConfig.get_level_name(), machine().isa),
+        doctor_software.onnx_pool(onnx_providers(), doctor_pools.onnx_pools(count) if measure else None),
+        Finding(subject="numpy", found=doctor_software.numpy_blas()),
+        doctor_software.threads(os.environ, openmp, doctor_pools.search_threads(count) if measure else None),
+        doctor_software.openmp_pools(_text(MAPS).splitlines(), openmp, loaded),
+        doctor_software.torch(found.get("torch"), loaded),
+        doctor_software.server_parts(missing, doctor_pools.event_loops() if measure else None),
+    ]
+
+
+def _text(path: Path) -> str:
+    """Of a file of the kernel's; empty where there is none."""
+    return path.read_text().strip() if path.exists() else ""

@@ -1,64 +1,43 @@
+from pathlib import Path
+
 import pytest
 
-from benchmarks.disturbance import CpuTimes, Pauses
-from benchmarks.doctor import (
-    Finding,
-    cores,
-    faiss_build,
-    instruction_sets,
-    neighbours,
-    openmp_pools,
-    run,
-    threads,
-)
+from benchmarks.doctor import run
+from index.errors import SearchIndexError
+from tests.helpers import small_featurizer
+from tests.small_release import small_catalogue, small_release
 
-MAPS = """7f00-7f01 r-xp 00000000 fe:00 1    /venv/lib/faiss_cpu.libs/libgomp-e985.so.1.0.0
-7f01-7f02 r--p 00000000 fe:00 1    /venv/lib/faiss_cpu.libs/libgomp-e985.so.1.0.0
-7f02-7f03 rw-p 00000000 00:00 0
-7f03-7f04 r-xp 00000000 fe:00 2    /usr/lib/libcompat.so.1
-"""
+MACHINE = {"cpu", "instruction sets", "cores", "CPU quota", "frequency", "clock", "huge pages", "waking a core"}
+MACHINE |= {"system calls", "connections", "memory", "neighbours"}
+SOFTWARE = {"versions", "faiss", "onnxruntime", "numpy", "threads", "OpenMP pools", "torch", "server"}
+MEASURED = {"frequency", "clock", "huge pages", "waking a core", "system calls", "onnxruntime", "threads", "server"}
 
 
-@pytest.mark.parametrize(
-    ("finding", "complaint"),
-    [
-        (instruction_sets(("avx2", "fma")), None),
-        (instruction_sets(("asimd",)), None),
-        (instruction_sets(("fma",)), "fast scan"),
-        (cores(2.0, 8), None),
-        (cores(0.5, 8), "less than one core"),
-        (faiss_build("AVX512", ("avx2", "avx512f")), None),
-        (faiss_build("AVX2", ("avx2",)), None),
-        (faiss_build("AVX2", ("avx2", "avx512f")), "AVX-512"),
-        (faiss_build("NONE", ("avx2",)), "without SIMD"),
-        (threads("1", 1), None),
-        (threads(None, 1), None),
-        (threads(None, 8), "OMP_NUM_THREADS=1"),
-        (openmp_pools([]), None),
-        (openmp_pools(MAPS.splitlines()), None),
-        (openmp_pools([*MAPS.splitlines(), "7f05-7f06 r-xp 0 fe:00 3    /torch/lib/libgomp-6a29.so.1"]), "compete"),
-        (openmp_pools([*MAPS.splitlines(), "7f05-7f06 r-xp 0 fe:00 3    /mkl/libiomp5.so"]), "compete"),
-        (neighbours(CpuTimes(0, 0), CpuTimes(1, 100), Pauses(40.0, 0.001)), None),
-        (neighbours(CpuTimes(0, 0), CpuTimes(3, 100), Pauses(40.0, 0.001)), "quiet"),
-        (neighbours(CpuTimes(0, 0), CpuTimes(0, 100), Pauses(9000.0, 0.2)), "quiet"),
-    ],
-)
-def test_a_finding_says_what_would_be_slow_or_nothing(finding: Finding, complaint: str | None) -> None:
-    """Silence where all is well; otherwise what is slow and what to do."""
-    assert (complaint is None) == (finding.slow is None)
-    assert complaint is None or complaint in (finding.slow or "")
+def test_the_doctor_looks_at_everything_and_says_what_it_costs(tmp_path: Path) -> None:
+    """Without a service; the catalogue's index is compared with the memory. No figure of a machine is judged."""
+    catalogue = small_catalogue(tmp_path, small_release(tmp_path, featurizer=small_featurizer()), factory="Flat")
 
+    diagnosis = run(catalogue=catalogue)
 
-def test_pools_are_named_once() -> None:
-    """A library is mapped in several parts; other libraries are none of our business."""
-    assert "libgomp-e985.so.1.0.0" == openmp_pools(MAPS.splitlines()).found
-
-
-def test_the_doctor_looks_at_everything_here() -> None:
-    """Runs without a release, a catalogue or a service."""
-    diagnosis = run()
-
-    subjects = {finding.subject for finding in diagnosis.findings}
-    assert {"cpu", "instruction sets", "cores", "versions", "faiss", "threads", "neighbours"} <= subjects
-    assert diagnosis.healthy == all(finding.slow is None for finding in diagnosis.findings)
+    subjects = {finding.subject: finding for finding in diagnosis.findings}
+    assert MACHINE | SOFTWARE == subjects.keys()
+    assert all(subjects[subject].costs for subject in MEASURED)
+    assert "the catalogue has" in subjects["memory"].found
     assert len(diagnosis.findings) == diagnosis.table().row_count
+
+
+def test_a_quick_look_measures_nothing_but_the_neighbours() -> None:
+    """And says so where a finding would be nothing else; whatever is slow comes with what to do."""
+    diagnosis = run(quick=True)
+
+    assert {"neighbours"} == {
+        finding.subject for finding in diagnosis.findings if finding.costs and finding.subject != "CPU quota"
+    }
+    assert all((finding.slow is None) == (finding.remedy is None) for finding in diagnosis.findings)
+    assert diagnosis.healthy == all(finding.slow is None for finding in diagnosis.findings)
+
+
+def test_a_catalogue_that_is_none_is_an_error(tmp_path: Path) -> None:
+    """Said with what to do."""
+    with pytest.raises(SearchIndexError, match="que2search build"):
+        run(quick=True, catalogue=tmp_path)
