@@ -106,6 +106,16 @@ bench-index: $(VENV)/.peers
 	$(Q2S) bench peers --products $(INDEX_PRODUCTS)
 	$(Q2S) bench scale --sizes $(INDEX_SIZES)
 
+# The whole service beside other stacks, each in an environment of its own, over the sample.
+.PHONY: bench-services
+bench-services: $(VENV)/.everything $(CATALOGUE)/.tuned
+	$(Q2S) bench services --encoder $(ENCODER)
+
+# Fails when the ratio of two CPU times is worse than benchmarks/baseline.json by more than 30 %; takes a minute or two.
+.PHONY: bench-check
+bench-check: $(VENV)/.everything $(CATALOGUE)/.tuned
+	$(Q2S) bench check
+
 test: $(VENV)/.everything
 	$(BIN)/python -m pytest
 

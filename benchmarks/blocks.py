@@ -1,6 +1,8 @@
 """Latencies in short interleaved blocks: every arm meets the same noise, and disturbed blocks are set aside."""
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns, process_time_ns
 from typing import NamedTuple, TypeVar
@@ -20,22 +22,32 @@ class Block:
     latencies_us: np.ndarray  # (calls,)
     cpu_us: float | None  # per call, of whoever did the work
     stages_us: Mapping[str, float] = field(default_factory=dict)  # medians
+    stages_p99_us: Mapping[str, float] = field(default_factory=dict)
+    server_us: np.ndarray | None = None  # (calls,) what a server says that it took
+    degraded: int = 0  # answers that were given less effort than they should
 
 
 class Arm(NamedTuple):
-    """What an arm took over the blocks that count: medians of the blocks' figures, and the mean CPU time."""
+    """What an arm took over some blocks: medians of the blocks' figures, and the mean CPU time."""
 
     calls: int
     p50_us: float
     p99_us: float
+    p999_us: float  # of all calls together: a block has too few for it
     cpu_us: float | None
     stages_us: dict[str, float]
+    stages_p99_us: dict[str, float]
+    server_p50_us: float | None
+    server_p99_us: float | None
+    degraded: int
+    latencies_us: np.ndarray  # (calls,)
 
 
 class Measured(NamedTuple):
     """All arms, and how quiet it was meanwhile."""
 
-    arms: dict[str, Arm]
+    arms: dict[str, Arm]  # over the blocks that count
+    every_block: dict[str, Arm]  # over all of them, the disturbed ones too
     kept: int  # blocks that count
     set_aside: int  # blocks with CPU steal above the limit
     steal: float  # mean share over all blocks
@@ -79,25 +91,38 @@ def interleave(
     rounds: list[dict[str, Block]] = []
     steals: list[float] = []
     spins: list[Pauses] = []
-    for number in range(-1, blocks):
-        before = clock()
-        ran = {name: run(max(number, 0)) for name, run in arms.items()}
-        pause = pauses()
-        if number >= 0:
-            rounds.append(ran)
-            steals.append(steal_between(before, clock()))
-            spins.append(pause)
-        if progress is not None:
-            progress(number + 2, blocks + 1)
+    with frozen():
+        for number in range(-1, blocks):
+            before = clock()
+            ran = {name: run(max(number, 0)) for name, run in arms.items()}
+            pause = pauses()
+            if number >= 0:
+                rounds.append(ran)
+                steals.append(steal_between(before, clock()))
+                spins.append(pause)
+            if progress is not None:
+                progress(number + 2, blocks + 1)
     quiet = [ran for ran, steal in zip(rounds, steals, strict=True) if steal <= STEAL_LIMIT]
     return Measured(
         arms={name: _arm([ran[name] for ran in quiet or rounds]) for name in arms},
+        every_block={name: _arm([ran[name] for ran in rounds]) for name in arms},
         kept=len(quiet),
         set_aside=len(rounds) - len(quiet),
         steal=float(np.mean(steals)),
         longest_pause_us=float(np.median([pause.longest_us for pause in spins])),
         lost=float(np.mean([pause.lost for pause in spins])),
     )
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """Let no garbage collection walk over what is loaded meanwhile, as in a server (service/serving.py)."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def timed(call: Callable[[int], object], *, calls: int, first: int = 0) -> Block:
@@ -117,12 +142,27 @@ def in_turn(call: Callable[[T], object], items: Sequence[T], *, calls: int) -> C
 
 
 def _arm(blocks: Sequence[Block]) -> Arm:
-    stages = {stage: float(np.median([block.stages_us[stage] for block in blocks])) for stage in blocks[0].stages_us}
     cpu = [block.cpu_us for block in blocks if block.cpu_us is not None]
+    server = [block.server_us for block in blocks if block.server_us is not None]
+    latencies = np.concatenate([block.latencies_us for block in blocks])
     return Arm(
-        calls=sum(len(block.latencies_us) for block in blocks),
-        p50_us=float(np.median([np.quantile(block.latencies_us, 0.5) for block in blocks])),
-        p99_us=float(np.median([np.quantile(block.latencies_us, 0.99) for block in blocks])),
+        calls=len(latencies),
+        p50_us=_median_of_quantiles([block.latencies_us for block in blocks], 0.5),
+        p99_us=_median_of_quantiles([block.latencies_us for block in blocks], 0.99),
+        p999_us=float(np.quantile(latencies, 0.999)),
         cpu_us=float(np.mean(cpu)) if cpu else None,
-        stages_us=stages,
+        stages_us=_medians([block.stages_us for block in blocks]),
+        stages_p99_us=_medians([block.stages_p99_us for block in blocks]),
+        server_p50_us=_median_of_quantiles(server, 0.5) if server else None,
+        server_p99_us=_median_of_quantiles(server, 0.99) if server else None,
+        degraded=sum(block.degraded for block in blocks),
+        latencies_us=latencies,
     )
+
+
+def _median_of_quantiles(blocks: Sequence[np.ndarray], quantile: float) -> float:
+    return float(np.median([np.quantile(block, quantile) for block in blocks]))
+
+
+def _medians(blocks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {stage: float(np.median([block[stage] for block in blocks])) for stage in blocks[0]}

@@ -23,6 +23,11 @@ class Histogram:
     def count(self) -> int:
         return int(self._hdr.total_count)
 
+    @property
+    def hdr(self) -> HdrHistogram:
+        """To be written to a file."""
+        return self._hdr
+
     def record(self, microseconds: float) -> None:
         """Count a latency, rounded to 1 us; what is beyond the range counts as its end."""
         self._hdr.record_value(min(max(round(microseconds), 1), LONGEST_US))

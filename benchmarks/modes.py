@@ -18,9 +18,9 @@ from benchmarks.search import answer, following, golden_requests, timed_answers
 from benchmarks.server import started
 from models.errors import DataError
 from service.clock import Clock
+from service.loading import load_pipeline
 from service.pipeline import Pipeline
 from service.schemas import MAX_QUERY, MODES, VECTOR, Mode, SearchRequest
-from service.serving import load_pipeline
 from service.settings import load_settings
 
 FIRST, LATER = "first page", "later page"
@@ -70,7 +70,9 @@ def run(
         InvalidFieldError: the filter makes no sense for this catalogue.
         ClientError: the server does not start, or answers a problem.
     """
-    pipeline = load_pipeline(load_settings({}, overrides={"release": release, "catalogue": catalogue}))
+    pipeline = load_pipeline(
+        load_settings({}, overrides={"release": release, "catalogue": catalogue, "query_cache": 0})
+    )
     firsts = golden_requests(pipeline) if queries is None else [SearchRequest(q=query) for query in queries]
     every = list(_every(pipeline, firsts, expression))
     with ExitStack() as stack:

@@ -18,11 +18,11 @@ from benchmarks.blocks import Progress
 from benchmarks.vectors import K, VectorSet
 from index.ann import AnnIndex, FaissIndex
 from index.build import Steps, all_cores, fill, train, training_points
-from index.catalogue import VectorBatch
 from index.exact import ExactIndex
 from index.files import write_atomically
 from index.operating_points import MAX_DEPTH, MAX_SIZE
 from index.spec import IndexSpec, choose_spec, new_index, spec_from_factory
+from index.vector_tables import VectorBatch
 
 CONNECTIVITY = 16  # M of every graph
 EF_CONSTRUCTION = 100  # of every graph

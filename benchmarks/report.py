@@ -68,14 +68,20 @@ class BenchResult:
         axes.legend()
         return figure
 
+    def pictures(self) -> dict[str, Figure]:
+        """By the name of their file; a result with more to show than `picture` adds to them."""
+        return {self.bench: self.picture()}
+
     def save(self, folder: Path) -> list[Path]:
-        """Write BENCH.json, BENCH.md and BENCH.png into `folder`; returns their paths."""
+        """Write BENCH.json, BENCH.md, BENCH.png and what else there is into `folder`; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{self.bench}.{ending}" for ending in ("json", "md", "png")]
-        contents = msgspec.json.format(msgspec.json.encode(asdict(self))), self.markdown().encode()
-        for path, content in zip(paths, contents, strict=False):
-            _beside(path).write_bytes(content)
-        self.picture().savefig(_beside(paths[2]), format="png", dpi=120)
+        json, markdown = folder / f"{self.bench}.json", folder / f"{self.bench}.md"
+        _beside(json).write_bytes(msgspec.json.format(msgspec.json.encode(asdict(self))))
+        _beside(markdown).write_text(self.markdown(), encoding="utf-8")
+        paths = [json, markdown]
+        for name, figure in self.pictures().items():
+            paths.append(folder / f"{name}.png")
+            figure.savefig(_beside(paths[-1]), format="png", dpi=120)
         for path in paths:
             _publish(path)
         return paths

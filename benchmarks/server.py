@@ -1,11 +1,12 @@
 """A server of our own for a measurement: started, waited for, and stopped."""
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from service.client import ClientError
 from service.server import listen
 
 HOST = "127.0.0.1"
+NO_CACHE = {"Q2S_QUERY_CACHE": "0"}  # queries asked twice would measure it
 START_S = 120.0
 STOP_S = 40.0
 
@@ -31,32 +33,63 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def started(release: Path, catalogue: Path, *, watch_share: float | None = None) -> Iterator[Server]:
-    """`que2search serve` with one worker on a free port, warmed up. It inherits this thread's cores.
+def started(
+    release: Path, catalogue: Path, *, watch_share: float | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """`que2search serve` with one worker on a free port, warmed up, its query-vector cache off.
+
+    It inherits this thread's cores.
 
     Args:
         release, catalogue: what it serves.
         watch_share: of the searches that its sampler searches again (0: none); None: the server's default.
+        settings: other `Q2S_` variables for its environment; they may switch the cache on again.
 
     Raises:
         ClientError: it ended or was not ready in time; tells its last words.
     """
-    with listen(HOST, 0) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", 1]
     command = [sys.executable, ROOT / "que2search.py", "serve", *options]
-    environment = os.environ | ({} if watch_share is None else {"Q2S_WATCH_SHARE": str(watch_share)})
+    watch = {} if watch_share is None else {"Q2S_WATCH_SHARE": str(watch_share)}
+    chosen = NO_CACHE | watch | dict(settings or {})
+    with launched([*map(str, command)], port=port, ready="/readyz", settings=chosen) as server:
+        yield server
+
+
+@contextmanager
+def launched(
+    command: Sequence[str], *, port: int, ready: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Any server of this machine as a process, once it answers `ready`; it inherits this thread's cores.
+
+    Args:
+        command: starts it.
+        port: where it was told to listen on `HOST`.
+        ready: a path that it answers with success as soon as it can be measured.
+        settings: for its environment.
+
+    Raises:
+        ClientError: it ended or was not ready in time; tells its last words.
+    """
     with tempfile.TemporaryFile("w+") as log:
         running = subprocess.Popen(  # noqa: S603 - our own
-            [*map(str, command)], stdout=log, stderr=subprocess.STDOUT, env=environment
+            [*command], stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(settings or {})
         )
         try:
-            if not _ready(running, f"http://{HOST}:{port}/readyz"):
+            if not _ready(running, f"http://{HOST}:{port}{ready}"):
                 log.seek(0)
-                raise ClientError(f"the server did not become ready: {log.read()[-2000:]}")
+                raise ClientError(f"{command[1:4]} did not become ready: {log.read()[-2000:]}")
             yield Server(HOST, port, psutil.Process(running.pid))
         finally:
             _stop(running)
+
+
+def free_port() -> int:
+    """Of `HOST`; nobody listens there yet."""
+    with listen(HOST, 0) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def existing(url: str, *, pid: int | None = None) -> Server:
@@ -80,8 +113,16 @@ def existing(url: str, *, pid: int | None = None) -> Server:
 
 def cpu_seconds(process: psutil.Process) -> float:
     """CPU time of a server's process and its workers since they started."""
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+    return sum(_cpu_ns(each) for each in (process, *process.children(recursive=True))) / 1e9
+
+
+def _cpu_ns(process: psutil.Process) -> int:
+    """Linux: from the scheduler's clock of the process, since /proc counts in steps of 10 ms."""
+    if platform.system() == "Linux":
+        # The id that clock_getcpuclockid(3) gives: CLOCK_PROCESS_CPUTIME_ID of another process.
+        return time.clock_gettime_ns((~process.pid << 3) | 2)
+    spent = process.cpu_times()
+    return int((spent.user + spent.system) * 1e9)
 
 
 def _ready(running: "subprocess.Popen[bytes]", url: str) -> bool:

@@ -13,12 +13,12 @@ from benchmarks.report import BenchResult, Row
 from benchmarks.search import answer, golden_requests
 from service.clock import Clock
 from service.errors import NotReadyError
+from service.loading import load_pipeline
 from service.logs import make_logger
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.sampler_process import watched
 from service.schemas import SearchRequest
-from service.serving import load_pipeline
 from service.settings import load_settings
 from service.watch import Watch, watch_folder
 from service.watch_report import load_report
@@ -49,7 +49,8 @@ def run(
     Raises:
         NotReadyError: the release or the catalogue cannot be opened, or they do not belong together.
     """
-    settings = load_settings({}, overrides={"release": release, "catalogue": catalogue, "watch_share": share})
+    overrides = {"release": release, "catalogue": catalogue, "watch_share": share, "query_cache": 0}
+    settings = load_settings({}, overrides=overrides)
     pipeline = load_pipeline(settings)
     requests = golden_requests(pipeline)
     shares = {OFF: None, OFF_AGAIN: None, ON: share, EVERY: 1.0}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from models.data.schema import Dataset
-from models.runtime import DOCUMENT_ONNX_FILE, OnnxTower, Release
+from models.engines import OnnxTower
+from models.runtime import DOCUMENT_ONNX_FILE, Release
 
 BATCH = 64  # products per run of the tower; larger ones leave the processor's caches
 CHUNK = 1024  # products read, and sorted by length, at a time

@@ -12,34 +12,38 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import polars as pl
 import torch
 from torch import Tensor, nn
 
 from models.data.conversations import golden_queries
 from models.data.schema import Dataset
+from models.engines import CHANNEL_WEIGHTS, VECTOR, OnnxTower
 from models.errors import ReleaseError
+from models.features import Featurizer
+from models.int8 import measure, product_vectors, quantise
+from models.int8_gate import Int8Check
 from models.parity import check_parity
+from models.query_graph import OPSET, save_query_graph
 from models.runtime import (
-    CHANNEL_WEIGHTS,
     DOCUMENT_ONNX_FILE,
     FORMAT,
     GOLDEN_QUERIES_FILE,
     JUDGEMENTS_FILE,
     MANIFEST_FILE,
+    QUERY_INT8_FILE,
     QUERY_ONNX_FILE,
     QUERY_TORCHSCRIPT_FILE,
-    VECTOR,
     GoldenQuery,
     Judgement,
     ReleaseManifest,
     sha256,
 )
-from models.towers import Tower, WeighedTower, as_tensors
+from models.towers import QueryTower, Tower, WeighedTower, as_tensors
 from models.training.run import Run
 
 GOLDEN_QUERIES = 1_000
 FIXED_WIDTH = {"country_ids", "language_ids", "images", "image_mask"}  # inputs whose second axis, if any, never changes
-OPSET = 20  # the first with GELU as one operator
 
 
 def export(run: Run, dataset: Dataset, out: Path, *, golden: int = GOLDEN_QUERIES) -> ReleaseManifest:
@@ -62,7 +66,8 @@ def export(run: Run, dataset: Dataset, out: Path, *, golden: int = GOLDEN_QUERIE
         write_lines(beside / JUDGEMENTS_FILE, (Judgement(**row) for row in rated.iter_rows(named=True)))
         export_towers(run, beside)
         parity = check_parity(run, dataset, beside, queries=sample)
-        manifest = seal(beside, run, dataset, name=out.name, parity=parity)
+        int8 = add_int8(beside, run.featurizer, dataset, queries=sample)
+        manifest = seal(beside, run, dataset, name=out.name, parity=parity, int8=int8)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -78,17 +83,46 @@ def export_towers(run: Run, out: Path) -> None:
     document_example = run.featurizer.documents(
         ["a red dress", "bicycle"], ["worn twice, like new", None], [None, None]
     )
-    query_inputs, document_inputs = _named(query_example, query), _named(document_example, document)
-    served, outputs = _with_weights(query)
+    save_query_graph(query, out / QUERY_ONNX_FILE)
+    export_plain(document, document_example, out / DOCUMENT_ONNX_FILE)
+    export_torchscript(query, query_example, out / QUERY_TORCHSCRIPT_FILE)
+
+
+def export_plain(tower: Tower, example: NamedTuple, out: Path) -> None:
+    """A tower as the exporter writes it: the document tower, and what a query graph is measured against."""
+    served, outputs = _with_weights(tower)
     with _quiet_exporters():
-        _to_onnx(served, query_inputs, out / QUERY_ONNX_FILE, outputs=outputs)
-        _to_onnx(document, document_inputs, out / DOCUMENT_ONNX_FILE, outputs=[VECTOR])
-        with torch.inference_mode():
-            traced = torch.jit.trace(served, tuple(query_inputs.values()), check_trace=False)  # type: ignore[no-untyped-call]
-        traced.save(str(out / QUERY_TORCHSCRIPT_FILE))
+        _to_onnx(served, _named(example, tower), out, outputs=outputs)
 
 
-def seal(folder: Path, run: Run, dataset: Dataset, *, name: str, parity: dict[str, float]) -> ReleaseManifest:
+def export_torchscript(tower: Tower, example: NamedTuple, out: Path) -> None:
+    """A tower as TorchScript, traced."""
+    served, _ = _with_weights(tower)
+    with _quiet_exporters(), torch.inference_mode():
+        traced = torch.jit.trace(served, tuple(as_tensors(example, tower)), check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(out))
+
+
+def add_int8(folder: Path, featurizer: Featurizer, dataset: Dataset, *, queries: pl.DataFrame) -> Int8Check | None:
+    """Write the int8 query tower, and measure it over the golden queries; one that fails its gate is not kept.
+
+    None: there are no golden queries to measure it with.
+    """
+    if queries.is_empty():
+        return None
+    path = folder / QUERY_INT8_FILE
+    quantise(folder / QUERY_ONNX_FILE, path)
+    products = product_vectors(OnnxTower(folder / DOCUMENT_ONNX_FILE), featurizer, dataset)
+    alone = [featurizer.query(*row) for row in queries.select("query", "country").iter_rows()]
+    check = measure(OnnxTower(path), OnnxTower(folder / QUERY_ONNX_FILE), alone, products)
+    if not check.passed:
+        path.unlink()
+    return check
+
+
+def seal(
+    folder: Path, run: Run, dataset: Dataset, *, name: str, parity: dict[str, float], int8: Int8Check | None
+) -> ReleaseManifest:
     """Write the manifest with the checksum of every file; the id is the name and the start of their hash."""
     files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     content = hashlib.sha256("".join(f"{file}{digest}" for file, digest in files.items()).encode()).hexdigest()
@@ -102,6 +136,7 @@ def seal(folder: Path, run: Run, dataset: Dataset, *, name: str, parity: dict[st
         dataset=dataset.manifest.source,
         parity=parity,
         files=files,
+        int8=int8,
         query_channels=[] if run.towers.query.attention is None else list(run.towers.query.channels),
     )
     with (folder / MANIFEST_FILE).open("wb") as file:
@@ -118,8 +153,8 @@ def write_lines(path: Path, lines: Iterable[msgspec.Struct]) -> None:
 
 
 def _with_weights(tower: Tower) -> tuple[nn.Module, list[str]]:
-    """What is exported of a query tower, and what its outputs are called."""
-    if tower.attention is None:
+    """What is exported of a tower, and what its outputs are called: only a query's weights are ever shown."""
+    if tower.attention is None or not isinstance(tower, QueryTower):
         return tower, [VECTOR]
     return WeighedTower(tower, tower.attention).eval(), [VECTOR, CHANNEL_WEIGHTS]
 

@@ -9,16 +9,10 @@ import polars as pl
 import torch
 
 from models.data.schema import Dataset
+from models.engines import OnnxTower, QueryTower, TorchScriptQueryTower
 from models.errors import ParityError
 from models.features import DocumentFeatures, Featurizer, QueryFeatures
-from models.runtime import (
-    DOCUMENT_ONNX_FILE,
-    QUERY_ONNX_FILE,
-    QUERY_TORCHSCRIPT_FILE,
-    OnnxTower,
-    QueryTower,
-    TorchScriptQueryTower,
-)
+from models.runtime import DOCUMENT_ONNX_FILE, QUERY_ONNX_FILE, QUERY_TORCHSCRIPT_FILE
 from models.towers import Tower, WeighedTower, as_tensors
 from models.training.run import Run
 

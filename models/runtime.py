@@ -1,40 +1,35 @@
 """A release, opened and verified: what turns a query or a product into a vector when serving. No torch on import.
 
 releases/NAME/
-    query_tower.onnx  query_tower.pt  document_tower.onnx
+    query_tower.onnx  query_tower_int8.onnx  query_tower.pt  document_tower.onnx
     features.json  tokenizer.model
     golden_queries.jsonl  judgements.jsonl
     manifest.json            written last: it seals the others by their SHA-256
 """
 
 import hashlib
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
+from models.engines import OnnxTower, QueryTower, TorchScriptQueryTower
 from models.errors import ReleaseError
-from models.features import DocumentFeatures, Featurizer, QueryFeatures
-
-# From 1.29 on it reports its use to its makers, with a device id in the home directory, unless it finds this on import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime
+from models.features import Featurizer, QueryFeatures
+from models.int8_gate import Int8Check, check_here
 
 FORMAT = "que2search-release/1"
 MANIFEST_FILE = "manifest.json"
 QUERY_ONNX_FILE = "query_tower.onnx"
+QUERY_INT8_FILE = "query_tower_int8.onnx"  # there where int8 passed its gate
 QUERY_TORCHSCRIPT_FILE = "query_tower.pt"
 DOCUMENT_ONNX_FILE = "document_tower.onnx"
 GOLDEN_QUERIES_FILE = "golden_queries.jsonl"
 JUDGEMENTS_FILE = "judgements.jsonl"
 
-VECTOR, CHANNEL_WEIGHTS = "vector", "channel_weights"  # what a tower's outputs are called
-
-Engine = Literal["onnx", "torchscript"]
+Engine = Literal["onnx", "int8", "torchscript"]
 Line = TypeVar("Line")
 
 
@@ -68,82 +63,8 @@ class ReleaseManifest(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str
     parity: dict[str, float]  # engine -> largest absolute difference from the trained tower
     files: dict[str, str]  # name -> SHA-256
+    int8: Int8Check | None = None  # of the int8 query tower, whether or not it passed; None: never made
     query_channels: list[str] = []  # whose weights the query tower gives, in order; none where it has no attention
-
-
-class QueryTower(Protocol):
-    """Query features to vectors."""
-
-    def embed(self, features: QueryFeatures) -> np.ndarray:
-        """(n, d) float32, rows of norm 1."""
-        ...
-
-    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
-        """(n, c) float32, rows of sum 1: the attention of a tower that was exported with it."""
-        ...
-
-
-class OnnxTower:
-    """A tower run by ONNX Runtime on one thread: requests, not operators, run in parallel."""
-
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A pool that spins between requests takes the core from whoever serves the next one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as exc:  # onnxruntime raises classes of its own that share no base
-            raise ReleaseError(f"cannot load {path}: {exc}; export the release again") from exc
-        self._inputs = [node.name for node in self._session.get_inputs()]
-
-    def embed(self, features: QueryFeatures | DocumentFeatures) -> np.ndarray:
-        """(n, d) float32, rows of norm 1."""
-        return self._run(VECTOR, features)
-
-    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
-        """See `QueryTower.channel_weights`."""
-        return self._run(CHANNEL_WEIGHTS, features)
-
-    def _run(self, output: str, features: QueryFeatures | DocumentFeatures) -> np.ndarray:
-        values: np.ndarray = self._session.run([output], {name: getattr(features, name) for name in self._inputs})[0]
-        return values
-
-
-class TorchScriptQueryTower:
-    """The query tower as TorchScript: the measured alternative. Loads torch when made."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import torch  # noqa: PLC0415 - the default engine must not need torch
-        except ImportError as exc:
-            raise ReleaseError("the torchscript engine needs torch; install the `train` extra or use onnx") from exc
-        torch.set_num_threads(1)
-        self._from_numpy = torch.from_numpy
-        self._inference_mode = torch.inference_mode
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # known: it is the alternative, not the default
-                self._tower = torch.jit.freeze(torch.jit.load(str(path)).eval())  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError) as exc:
-            raise ReleaseError(f"cannot load {path}: {exc}; export the release again") from exc
-
-    def embed(self, features: QueryFeatures) -> np.ndarray:
-        """(n, d) float32, rows of norm 1."""
-        return self._run(features)[0]
-
-    def channel_weights(self, features: QueryFeatures) -> np.ndarray:
-        """See `QueryTower.channel_weights`."""
-        return self._run(features)[1]
-
-    def _run(self, features: QueryFeatures) -> list[np.ndarray]:
-        """Vectors, then weights where the tower has them; without, it gives no tuple."""
-        inputs = (features.token_ids, features.trigram_ids, features.country_ids)
-        with self._inference_mode():
-            found = self._tower(*map(self._from_numpy, inputs))
-            return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
 
 
 class Release:
@@ -216,17 +137,12 @@ class Release:
         return _read_lines(self.path / JUDGEMENTS_FILE, Judgement)
 
 
-def onnx_providers() -> list[str]:
-    """What this installation of ONNX Runtime can run on."""
-    providers: list[str] = onnxruntime.get_available_providers()
-    return providers
-
-
 def open_release(path: Path, *, engine: Engine = "onnx") -> Release:
     """Verify every file against the manifest, then load the featuriser and the query tower.
 
     Raises:
-        ReleaseError: missing, incomplete, altered (names the file) or of another format.
+        ReleaseError: missing, incomplete, altered (names the file) or of another format; or the int8 tower is not as
+            good as it must be, when it was exported or here.
     """
     manifest = read_manifest(path)
     for name, expected in manifest.files.items():
@@ -236,6 +152,8 @@ def open_release(path: Path, *, engine: Engine = "onnx") -> Release:
         raise ReleaseError(f"{path}: the featuriser is not the one the towers were trained with; export again")
     if engine == "torchscript":
         return Release(path, manifest, featurizer, TorchScriptQueryTower(path / QUERY_TORCHSCRIPT_FILE))
+    if engine == "int8":
+        return Release(path, manifest, featurizer, _int8_tower(path, manifest, featurizer))
     return Release(path, manifest, featurizer, OnnxTower(path / QUERY_ONNX_FILE))
 
 
@@ -254,6 +172,17 @@ def read_manifest(path: Path) -> ReleaseManifest:
     if escaping := [name for name in manifest.files if Path(name).name != name]:
         raise ReleaseError(f"{file} names files outside the release: {escaping}")
     return manifest
+
+
+def _int8_tower(path: Path, manifest: ReleaseManifest, featurizer: Featurizer) -> OnnxTower:
+    """Loaded where it passed its gate at export, and passes on this machine's instructions too."""
+    if QUERY_INT8_FILE not in manifest.files:
+        found = "it was exported before there was one" if manifest.int8 is None else manifest.int8.failure()
+        raise ReleaseError(f"{path} has no int8 query tower: {found}; use engine onnx")
+    tower = OnnxTower(path / QUERY_INT8_FILE)
+    golden = _read_lines(path / GOLDEN_QUERIES_FILE, GoldenQuery)
+    check_here(tower, OnnxTower(path / QUERY_ONNX_FILE), [featurizer.query(one.query, one.country) for one in golden])
+    return tower
 
 
 def sha256(path: Path) -> str:

@@ -48,6 +48,41 @@ def test_disturbed_blocks_are_set_aside_and_counted() -> None:
     assert ["1 blocks with CPU steal above 2% were set aside"] == measured.notes()
 
 
+def test_the_figures_over_every_block_are_kept_beside() -> None:
+    """The disturbed block of 500 is among them: the median of 1, 500 and 3 is 3."""
+    ran = iter([block(0), block(1), block(500), block(3)])
+    clock = ticks(0.0, 0.05, 0.02)
+
+    measured = interleave({"one": lambda _: next(ran)}, blocks=3, clock=lambda: next(clock), pauses=lambda: QUIET)
+
+    assert (2.0, 3.0) == (measured.arms["one"].p50_us, measured.every_block["one"].p50_us)
+
+
+def test_what_a_server_says_is_summed_up_like_what_a_client_sees() -> None:
+    """Blocks with server medians 2 and 4 give 3; one degraded answer in each gives two."""
+    told = [np.array([1.0, 2.0, 3.0]), np.array([4.0, 4.0, 4.0])]
+    blocks = [Block(latencies_us=times * 2, cpu_us=None, server_us=times, degraded=1) for times in (told[0], *told)]
+    ran, clock = iter(blocks), ticks(0, 0)
+
+    measured = interleave({"one": lambda _: next(ran)}, blocks=2, clock=lambda: next(clock), pauses=lambda: QUIET)
+
+    arm = measured.arms["one"]
+    assert (3.0, 6.0, 2) == (arm.server_p50_us, arm.p50_us, arm.degraded)
+    assert [2, 4, 6, 8, 8, 8] == arm.latencies_us.tolist()
+
+
+def test_the_thousandth_is_that_of_all_calls_together() -> None:
+    """Four blocks of 250 calls, one of which took 1,000 us: 999 take 1 us, and interpolation adds 0.999 to the next."""
+    slow = block(*[1.0] * 249, 1_000.0)
+    ran = iter([slow, slow, *[block(*[1.0] * 250) for _ in range(3)]])
+    clock = ticks(0, 0, 0, 0)
+
+    measured = interleave({"one": lambda _: next(ran)}, blocks=4, clock=lambda: next(clock), pauses=lambda: QUIET)
+
+    assert (1.0, 1.0) == (measured.arms["one"].p50_us, measured.arms["one"].p99_us)
+    assert 1.999 == pytest.approx(measured.arms["one"].p999_us)
+
+
 def test_without_a_quiet_block_the_figures_say_that_they_are_disturbed() -> None:
     """Better than none, as long as it is said."""
     clock = ticks(0.5, 0.5)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from models.data.schema import Dataset
+from models.engines import OnnxTower
 from models.errors import ParityError, ReleaseError
 from models.export import export
 from models.features import QueryFeatures
 from models.parity import MAX_DIFFERENCE, largest_difference, largest_weight_difference, query_features
-from models.runtime import DOCUMENT_ONNX_FILE, OnnxTower, open_release, read_manifest
+from models.runtime import DOCUMENT_ONNX_FILE, open_release, read_manifest
 from models.towers import WeighedTower, as_tensors, build_towers
 from models.training.run import Run
 
