@@ -43,6 +43,7 @@ class RowFilter:
         self.bits = bits
         self.count = count
         self.allowed = int(np.bitwise_count(bits).sum(dtype=np.int64))  # rows
+        self.origin: RowFilter | None = None  # the filter that this one is all of but some rows, see `among`
         self._rows: np.ndarray | None = None
         self.selector: Any = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # stubs: pointers
 
@@ -50,6 +51,15 @@ class RowFilter:
     def of(cls, mask: np.ndarray) -> Self:
         """From a (count,) bool mask by row."""
         return cls(np.packbits(mask, bitorder="little"), count=len(mask))
+
+    def among(self, alive: np.ndarray) -> "RowFilter":
+        """Without the rows whose bits are 0 in (ceil(count / 8),) `alive`, nearly all of which are 1."""
+        left = RowFilter(self.bits & alive, count=self.count)
+        left.origin = self
+        if self.allowed <= _FEW_ROWS:
+            rows = self.rows()
+            left._rows = rows[left.allows(rows)]
+        return left
 
     @property
     def share(self) -> float:
@@ -182,7 +192,10 @@ class FaissIndex:
 
     def rows_of(self, numbers: np.ndarray) -> np.ndarray:
         """(n,) int64: the row of each product number that the index holds."""
-        rows: np.ndarray = numbers if self._numbers is None else np.searchsorted(self._numbers, numbers)
+        if self._numbers is None:
+            return numbers
+        # In the array's own type: NumPy would convert all of it otherwise.
+        rows: np.ndarray = np.searchsorted(self._numbers, numbers.astype(self._numbers.dtype))
         return rows
 
     def codes_scanned(self, queries: np.ndarray, *, nprobe: int | None) -> np.ndarray:

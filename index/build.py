@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 
 from index.ann import FaissIndex
-from index.catalogue import Catalogue, VectorBatch
+from index.catalogue import Catalogue
 from index.columns import Columns
 from index.errors import SpecError
 from index.generations import (
@@ -21,6 +21,7 @@ from index.generations import (
     NUMBERS_FILE,
     OPERATING_POINTS_FILE,
     VECTORS_FILE,
+    Generation,
     GenerationManifest,
     checksums,
     new_generation,
@@ -28,7 +29,9 @@ from index.generations import (
 )
 from index.lexical import LexicalIndex, LexicalProduct
 from index.operating_points import OperatingPoints
+from index.reuse import emptied, spec_like
 from index.spec import IndexSpec, choose_spec, layers_of, new_index, spec_from_factory
+from index.vector_tables import VectorBatch
 
 TRAINING_POINTS_PER_LIST = 64  # k-means asks for 39 at least; 256 gain little recall for four times the time
 TRAINING_POINTS_AT_LEAST = 65_536  # 256 for each of the 256 codewords of an 8-bit sub-quantizer
@@ -44,18 +47,27 @@ def build_generation(
     release: str,
     factory: str | None = None,
     attributes: Sequence[str] = (),
+    like: Generation | None = None,
+    points: OperatingPoints | None = None,
+    current: bool = True,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Train and fill an index from a release's vectors, write it as the next generation, make it current.
 
-    Beside the index lie the filter columns and the words of the same products. Memory: the index, the training sample
-    and one batch, then the words. A crash leaves the previous generation in use.
+    Beside the index lie the filter columns and the words of the same products, all as of one moment, whatever is
+    written meanwhile. Memory: the index, the training sample and one batch, then the words. A crash leaves the previous
+    generation in use.
 
     Args:
         catalogue: holds the vectors; products without one are left out.
         release: whose vectors.
         factory: a Faiss factory string; chosen by the number of vectors when None.
         attributes: names in the products' `attributes` that may be filtered by.
+        like: a generation of the same release whose lists and codes are used again, instead of training new ones.
+        points: the operating points; untuned ones when None.
+        current: make it the current generation; else it only lies ready.
+        threads: of Faiss; as many as there are cores when None.
         progress: called with (done, total) products: those to train on, then all of them to add, to put into the
             columns, and to read the words of.
 
@@ -65,30 +77,35 @@ def build_generation(
     Raises:
         SpecError: the release has no vectors here, `factory` does not fit them, or an attribute bears a field's name.
     """
-    sequence = catalogue.sequence  # before the vectors are read: what is written meanwhile counts as later
-    spec = spec_for(catalogue, release=release, factory=factory)
-    with new_generation(catalogue.path) as folder, all_cores():
-        whole = new_index(spec.factory, dim=spec.dim)
-        steps = Steps(progress, total=3 * spec.count + (0 if whole.is_trained else training_points(spec)))
-        train(whole, spec, catalogue.vectors(release), steps)
-        numbers = fill(whole, catalogue.vectors(release), steps)
-        _write_files(folder, whole, numbers, catalogue.vectors(release))
-        Columns.write(folder / COLUMNS_FOLDER, _records(catalogue, numbers, steps), attributes=attributes)
-        LexicalIndex.build(map(_words, enumerate(_records(catalogue, numbers, steps))), path=folder / LEXICAL_FOLDER)
-        OperatingPoints.default(nlist=spec.nlist).save(folder / OPERATING_POINTS_FILE)
-        manifest = GenerationManifest(
-            generation=int(folder.stem),
-            release=release,
-            sequence=sequence,
-            factory=spec.factory,
-            dim=spec.dim,
-            count=len(numbers),
-            nlist=spec.nlist,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            faiss_version=faiss.__version__,
-            files=checksums(folder),
-        )
-        write_manifest(folder, manifest)
+    with catalogue.snapshot():
+        if like is None:
+            spec = spec_for(catalogue, release=release, factory=factory)
+            whole = new_index(spec.factory, dim=spec.dim)
+        else:
+            spec, whole = spec_like(like, count=catalogue.vector_count(release)), emptied(like)
+        with new_generation(catalogue.path, current=current) as folder, cores(threads):
+            steps = Steps(progress, total=3 * spec.count + (0 if whole.is_trained else training_points(spec)))
+            train(whole, spec, catalogue.vectors(release), steps)
+            numbers = fill(whole, catalogue.vectors(release), steps)
+            _write_files(folder, whole, numbers, catalogue.vectors(release))
+            Columns.write(folder / COLUMNS_FOLDER, _records(catalogue, numbers, steps), attributes=attributes)
+            LexicalIndex.build(
+                map(_words, enumerate(_records(catalogue, numbers, steps))), path=folder / LEXICAL_FOLDER
+            )
+            (points or OperatingPoints.default(nlist=spec.nlist)).save(folder / OPERATING_POINTS_FILE)
+            manifest = GenerationManifest(
+                generation=int(folder.stem),
+                release=release,
+                sequence=catalogue.sequence,
+                factory=spec.factory,
+                dim=spec.dim,
+                count=len(numbers),
+                nlist=spec.nlist,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                faiss_version=faiss.__version__,
+                files=checksums(folder),
+            )
+            write_manifest(folder, manifest)
     return manifest.generation
 
 
@@ -175,8 +192,7 @@ def _records(catalogue: Catalogue, numbers: np.ndarray, steps: Steps) -> Iterato
 
 
 def _words(numbered: tuple[int, dict[str, Any]]) -> LexicalProduct:
-    row, product = numbered
-    return LexicalProduct(row, product["title"], product.get("description"), product.get("brand"))
+    return LexicalProduct.of(*numbered)
 
 
 def _write_files(folder: Path, whole: Any, numbers: np.ndarray, batches: Iterable[VectorBatch]) -> None:
@@ -188,11 +204,16 @@ def _write_files(folder: Path, whole: Any, numbers: np.ndarray, batches: Iterabl
                 file.write(batch.vectors.tobytes())
 
 
-@contextmanager
-def all_cores() -> Iterator[None]:
+def all_cores() -> AbstractContextManager[None]:
     """Let Faiss use every core this process may run on, for work that is done alone."""
+    return cores(None)
+
+
+@contextmanager
+def cores(threads: int | None) -> Iterator[None]:
+    """Let Faiss use so many threads while the block runs; as many as there are cores when None."""
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    faiss.omp_set_num_threads(threads or len(os.sched_getaffinity(0)))
     try:
         yield
     finally:

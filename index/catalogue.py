@@ -1,93 +1,78 @@
-"""The durable catalogue: products, their vectors per release, and the secret that signs cursors.
+"""The durable catalogue: products, what became of them in order, their vectors per release, the secret of cursors.
 
-Tables (keys are product numbers as four big-endian bytes, unless said otherwise):
-
-    meta               name -> number: format, next_number, sequence
-    ids                product id -> product number
-    products           -> record, see `index.records`
-    fragments          -> a hit's JSON members, ready to send
-    vectors:RELEASE    -> float32 vector of the record as it is now
+A product is written by one transaction, `write`, and becomes searchable by a second one, `publish`, when it has been
+embedded; until then its former version stays what searches find. `put_products` and `put_vectors` load in bulk, past
+the log, while nobody follows it. The tables are described in `index.tables`.
 """
 
-import os
-import secrets
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import lmdb
 import numpy as np
 
+from index import bulk, log, newest, publications, writes
+from index.cursor_key import create_cursor_key, read_cursor_key
 from index.errors import CatalogueError
-from index.records import decode_record, encode_fragment, encode_record, product_key
+from index.formats import check_format, complete, live_tables
+from index.log import Backlog, Changes, Pending
+from index.newest import Newest
+from index.publications import Failed, Published
+from index.searchable import SearchableProducts
 from index.store import MAP_SIZE, Store
+from index.tables import Tables
+from index.writes import Delete, Put, RequestProgress, Write, WriteProblem
 
-FORMAT = 1
 STORE_FILE = "products.lmdb"
-KEY_FILE = "cursor.key"
-_KEY_BYTES = 32
-_MAX_NUMBER = 2**32 - 1
-_VECTORS = "vectors:"
-
-_number_key = struct.Struct(">I").pack
-_counter = struct.Struct("<Q")
 
 
-class VectorBatch(NamedTuple):
-    """Vectors in ascending order of their product numbers."""
+class Catalogue(SearchableProducts):
+    """Products by number. Open it once per process, after any fork.
 
-    numbers: np.ndarray  # (n,) uint32
-    vectors: np.ndarray  # (n, d) float32
-
-
-class Catalogue:
-    """Products by number. Open it once per process, after any fork; reads are safe from all threads."""
-
-    def __init__(self, path: Path, store: Store) -> None:
-        self.path = path
-        self._store = store
+    Every method is safe from all threads, and several processes may write.
+    """
 
     @classmethod
     def create(cls, path: Path, *, map_size: int = MAP_SIZE) -> Self:
-        """Open for writing; what is not there yet is made, so an interrupted creation is finished.
+        """Open for writing; what is not there yet is made, so an interrupted creation is finished. See `open`.
 
         Raises:
             CatalogueError: the folder cannot be written, or holds a catalogue that is damaged or of another format.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _create_cursor_key(path / KEY_FILE)
+            create_cursor_key(path)
         except OSError as exc:
             raise CatalogueError(f"cannot write to {path}: {exc}") from exc
         store = Store.open(path / STORE_FILE, create=True, readonly=False, map_size=map_size)
-        for table in ("meta", "ids", "products", "fragments"):
-            store.make_table(table)
-        if store.entries("meta") == 0:
-            store.write(lambda txn: _put_counter(txn, store.table("meta"), b"format", FORMAT))
-        return cls._checked(path, store)
+        return cls._checked(path, store, readonly=False)
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = True) -> Self:
         """Open an existing catalogue.
 
+        Opened for writing, one of format 1 is brought to the present one: empty tables are added. Opened for reading,
+        it can be searched, but its log cannot be followed.
+
         Raises:
             CatalogueError: not there, cut short, no catalogue at all, or of another format.
         """
-        return cls._checked(path, Store.open(path / STORE_FILE, readonly=readonly))
+        return cls._checked(path, Store.open(path / STORE_FILE, readonly=readonly), readonly=readonly)
 
     @classmethod
-    def _checked(cls, path: Path, store: Store) -> Self:
-        catalogue = cls(path, store)
-        found = catalogue._number_in_meta(b"format")
-        if found != FORMAT:
+    def _checked(cls, path: Path, store: Store, *, readonly: bool) -> Self:
+        try:
+            if readonly:
+                check_format(store)
+            else:
+                complete(store)
+        except CatalogueError:
             store.close()
-            raise CatalogueError(
-                f"{path} has catalogue format {found}, this version reads {FORMAT}; build it anew elsewhere"
-            )
-        return catalogue
+            raise
+        return cls(path, store)
 
     def close(self) -> None:
         """Release the file; a process can then open it again."""
@@ -101,191 +86,146 @@ class Catalogue:
     ) -> None:
         self.close()
 
+    def copy_to(self, path: Path) -> None:
+        """Write a compacted copy of the store, as of now, while it is read and written. Raises CatalogueError."""
+        self._store.copy_to(path)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all reads of this thread see the catalogue as of now, whatever is written, until the block ends.
+
+        For builds, whose parts have to agree; long ones let the file grow by what is written meanwhile.
+        """
+        return self._store.snapshot()
+
     @property
-    def count(self) -> int:
-        """Products stored."""
-        return self._store.entries("products")
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self._store.writable
 
     @property
     def sequence(self) -> int:
-        """How many product writes there have been; a generation notes the one it was built at."""
-        return self._number_in_meta(b"sequence")
+        """Number of the last change; a generation notes the one it was built at."""
+        return self._counter(b"sequence")
+
+    @property
+    def numbers_given(self) -> int:
+        """Product numbers given so far: 0 up to, not including, this one."""
+        return self._counter(b"next_number")
+
+    @property
+    def log_start(self) -> int:
+        """The least `after` that `changes` can go on from."""
+        return self._counter(b"log_start")
 
     def cursor_key(self) -> bytes:
         """The secret that signs cursors. Raises CatalogueError when its file is missing or cut short."""
-        try:
-            key = (self.path / KEY_FILE).read_bytes()
-        except OSError as exc:
-            raise CatalogueError(f"cannot read {self.path / KEY_FILE}: {exc}; restore it or build anew") from exc
-        if len(key) != _KEY_BYTES:
-            raise CatalogueError(f"{self.path / KEY_FILE} has {len(key)} bytes, not {_KEY_BYTES}; delete it and build")
-        return key
+        return read_cursor_key(self.path)
 
-    # Products
+    # Writes
+
+    def write(
+        self, changes: Sequence[Put | Delete], *, request: RequestProgress | None = None
+    ) -> list[Write | WriteProblem]:
+        """Apply a group of changes in one transaction, in order; it is on disk when this returns.
+
+        A wrong change gets its problem and spoils no other. A product that is like that already is not written again.
+        A deletion takes effect at once, a put when it is published.
+
+        Args:
+            changes: puts and deletions; each sees what those before it did.
+            request: notes how far a request of many lines is, in the same transaction.
+
+        Raises:
+            CatalogueError: the disk is full or fails; then nothing of the group is stored.
+            RequestConflictError: the request is not where `request` says it is; nothing is stored.
+        """
+        return writes.write(self._store, self._tables, changes, request)
+
+    def request_progress(self, key: str) -> int:
+        """Lines done of the request with this idempotency key; 0 when it is not known."""
+        return writes.request_progress(self._store, self._tables, key)
+
+    def forget_requests(self, *, before: float) -> int:
+        """Drop what is known of requests idle since `before`, in seconds since 1970; returns how many."""
+        return writes.forget_requests(self._store, self._tables, before)
+
+    def newest(self, product_id: str) -> Newest | None:
+        """A product as last written, searchable or not; None when there is no such product."""
+        return newest.newest(self._store, self._tables, product_id)
+
+    def newest_records(self, numbers: Iterable[int]) -> list[dict[str, Any] | None]:
+        """The fields of products as last written, in the order given; None: there is none under this number."""
+        return newest.newest_records(self._store, self._tables, numbers)
+
+    # The log
+
+    def pending(self, after: int, limit: int) -> list[Pending]:
+        """At most `limit` products that wait to be embedded, written after this sequence number, in that order."""
+        return log.pending(self._store, self._tables, after, limit)
+
+    def publish(self, published: Sequence[Published]) -> int:
+        """Make embedded products searchable, all in one transaction: fields and vectors change together.
+
+        One that was written again, or deleted, since it was read is left out. A release that is not among a product's
+        vectors loses the one it had.
+
+        Returns:
+            How many were still current.
+
+        Raises:
+            CatalogueError: a vector is not finite, or of another dimension than its release's; then none is published.
+        """
+        return publications.publish(self._store, self._tables, published)
+
+    def set_aside(self, number: int, sequence: int, error: str) -> bool:
+        """Let a product that cannot be embedded wait no longer, until it is written again. False: it was, meanwhile."""
+        return publications.set_aside(self._store, self._tables, number, sequence, error)
+
+    def failed(self) -> list[Failed]:
+        """The products set aside, by number."""
+        return publications.failed(self._store, self._tables)
+
+    @property
+    def failed_count(self) -> int:
+        """How many products are set aside."""
+        return self._store.entries("failed")
+
+    def changes(self, after: int, limit: int, *, release: str) -> Changes:
+        """What became visible after this sequence number: at most `limit` entries of the log, as one change a product.
+
+        All is read in one snapshot, so a change tells how the product is by now, which may be later than `upto`; going
+        on from there tells it again. Applying a change twice must do no harm.
+
+        Raises:
+            LogTrimmedError: the log begins later.
+        """
+        return log.changes(self._store, self._tables, after, limit, release)
+
+    def trim(self, upto: int) -> int:
+        """Drop the log entries up to this sequence number; returns how many. What is pending stays so."""
+        return log.trim(self._store, self._tables, upto)
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits to be embedded."""
+        return log.backlog(self._store, self._tables)
+
+    def forget_dead_readers(self) -> int:
+        """Free what processes that were killed while reading hold on to; returns how many."""
+        return self._store.forget_dead_readers()
 
     def put_products(self, products: Iterable[Mapping[str, Any]]) -> np.ndarray:
-        """Store products in one transaction; returns their numbers, (n,) uint32, in the order given.
+        """Store products as searchable, in one transaction and past the log; returns their numbers, (n,) uint32.
 
-        Each is a mapping with `product_id` and any of the columns of the `products` table. An id keeps its number for
-        ever. An unchanged product costs no write; a changed one loses its vectors, which described what it was.
+        The numbers are in the order given. Each product is a mapping with `product_id` and any of the columns of the
+        `products` table. An unchanged product costs no write; a changed one loses its vectors, which described what it
+        was, and whatever waited to be embedded in its place.
 
         Raises:
             CatalogueError: an id or a value that cannot be stored; then none of the batch is.
         """
-        rows = [(product_key(p.get("product_id")), encode_record(p), encode_fragment(p)) for p in products]
-        names = [name for name in self._store.table_names() if name.startswith(_VECTORS)]
-        vector_tables = [self._store.table(name) for name in names]
-        return self._store.write(lambda txn: self._put_rows(txn, rows, vector_tables))
+        return bulk.put_products(self._store, self._tables, products)
 
-    def number_of(self, product_id: str) -> int | None:
-        """The product number of an id; None when the catalogue has no such product."""
-        table = self._store.table("ids")
-        with self._store.read() as txn:
-            key = txn.get(product_key(product_id), db=table)
-        return None if key is None else int.from_bytes(key, "big")
-
-    def product(self, product_id: str) -> dict[str, Any] | None:
-        """All stored fields of a product, without the null ones; None when there is no such product."""
-        number = self.number_of(product_id)
-        return None if number is None else self.records([number])[0]
-
-    def records(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
-        """All stored fields of products, in the order given. Raises CatalogueError for an unknown number."""
-        return [decode_record(record) for record in self._values("products", numbers)]
-
-    def fragments(self, numbers: Iterable[int]) -> list[bytes]:
-        """A hit's JSON members (`"id":"...","title":"..."`, no braces) in the order given. The hot path of a search.
-
-        Raises:
-            CatalogueError: a number has no product.
-        """
-        return self._values("fragments", numbers)
-
-    # Vectors
-
-    def put_vectors(self, release: str, numbers: Sequence[int] | np.ndarray, vectors: np.ndarray) -> None:
-        """Store the vectors of products as one release embeds them, (n, d) float32, in one transaction.
-
-        Raises:
-            CatalogueError: sizes disagree, a value is not finite, or the release has vectors of another dimension.
-        """
-        rows = np.ascontiguousarray(vectors, dtype="<f4")
-        if rows.ndim != 2 or len(rows) != len(numbers) or not np.isfinite(rows).all():
-            raise CatalogueError(f"{len(numbers)} products need as many finite vectors; got shape {rows.shape}")
-        table = self._store.make_table(_VECTORS + release)
-        pairs = [(_number_key(int(number)), row.tobytes()) for number, row in zip(numbers, rows, strict=True)]
-
-        def put(txn: lmdb.Transaction) -> None:
-            first = next(iter(txn.cursor(db=table).iternext(keys=False)), None)
-            if first is not None and len(first) != 4 * rows.shape[1]:
-                raise CatalogueError(
-                    f"release {release!r} has {len(first) // 4}-d vectors here; {rows.shape[1]}-d ones do not fit"
-                )
-            txn.cursor(db=table).putmulti(pairs)
-
-        self._store.write(put)
-
-    def vector_count(self, release: str) -> int:
-        """Products that have a vector of this release."""
-        return self._store.entries(_VECTORS + release)
-
-    def missing_vectors(self, release: str, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Which products (all of them, or of `numbers`) lack a vector of this release: (n,) uint32, ascending.
-
-        What an interrupted build still has to embed.
-        """
-        table = self._store.table_if_any(_VECTORS + release)
-        wanted = np.unique(self._keys("products") if numbers is None else np.asarray(numbers, dtype=np.uint32))
-        if table is None:
-            return wanted
-        with self._store.read() as txn:
-            present = [txn.get(_number_key(number), db=table) is not None for number in wanted.tolist()]
-        missing: np.ndarray = wanted[~np.array(present, dtype=bool)]
-        return missing
-
-    def vectors(self, release: str, *, batch: int = 16_384) -> Iterator[VectorBatch]:
-        """All vectors of a release in number order, as of the moment the iteration starts."""
-        table = self._store.table_if_any(_VECTORS + release)
-        if table is None:
-            return
-        with self._store.read() as txn:
-            rows = txn.cursor(db=table).iternext()
-            while pairs := list(islice(rows, batch)):
-                numbers = np.frombuffer(b"".join(key for key, _ in pairs), dtype=">u4").astype(np.uint32)
-                floats = np.frombuffer(b"".join(value for _, value in pairs), dtype="<f4")
-                yield VectorBatch(numbers, floats.reshape(len(pairs), -1))
-
-    # Inside
-
-    def _values(self, name: str, numbers: Iterable[int]) -> list[bytes]:
-        table = self._store.table(name)
-        with self._store.read() as txn:
-            values: list[Any] = [txn.get(_number_key(number), db=table) for number in numbers]
-        if None in values:
-            raise CatalogueError(
-                f"{self.path} lacks a product that its index lists; run `que2search build` to make them agree"
-            )
-        return values
-
-    def _keys(self, name: str) -> np.ndarray:
-        table = self._store.table(name)
-        with self._store.read() as txn:
-            keys = b"".join(txn.cursor(db=table).iternext(values=False))
-        return np.frombuffer(keys, dtype=">u4").astype(np.uint32)
-
-    def _number_in_meta(self, name: bytes) -> int:
-        table = self._store.table("meta")
-        with self._store.read() as txn:
-            return _get_counter(txn, table, name)
-
-    def _put_rows(
-        self, txn: lmdb.Transaction, rows: list[tuple[bytes, bytes, bytes]], vector_tables: list[Any]
-    ) -> np.ndarray:
-        meta, ids = self._store.table("meta"), self._store.table("ids")
-        records, fragments = self._store.table("products"), self._store.table("fragments")
-        next_number = _get_counter(txn, meta, b"next_number")
-        written = 0
-        keys = []
-        for product_id, record, fragment in rows:
-            key = txn.get(product_id, db=ids)
-            if key is None:
-                if next_number > _MAX_NUMBER:
-                    raise CatalogueError(f"all {_MAX_NUMBER + 1} product numbers are given; start a new catalogue")
-                key = _number_key(next_number)
-                txn.put(product_id, key, db=ids)
-                next_number += 1
-            elif txn.get(key, db=records) == record:
-                keys.append(key)
-                continue
-            else:
-                for table in vector_tables:
-                    txn.delete(key, db=table)
-            txn.put(key, record, db=records)
-            txn.put(key, fragment, db=fragments)
-            keys.append(key)
-            written += 1
-        _put_counter(txn, meta, b"next_number", next_number)
-        _put_counter(txn, meta, b"sequence", _get_counter(txn, meta, b"sequence") + written)
-        return np.frombuffer(b"".join(keys), dtype=">u4").astype(np.uint32)
-
-
-def _get_counter(txn: lmdb.Transaction, table: Any, name: bytes) -> int:
-    value = txn.get(name, db=table)
-    return 0 if value is None else int(_counter.unpack(value)[0])
-
-
-def _put_counter(txn: lmdb.Transaction, table: Any, name: bytes, value: int) -> None:
-    txn.put(name, _counter.pack(value), db=table)
-
-
-def _create_cursor_key(path: Path) -> None:
-    """32 random bytes that only the owner may read, written once."""
-    if path.exists():
-        return
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(_KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    @cached_property
+    def _tables(self) -> Tables:
+        return live_tables(self._store)

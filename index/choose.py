@@ -9,11 +9,11 @@ import numpy as np
 
 from index.ann import FaissIndex
 from index.build import Steps, all_cores, fill, train
-from index.catalogue import VectorBatch
 from index.errors import SpecError
 from index.exact import ExactIndex
 from index.spec import FLAT_BELOW, choose_spec, layers_of, most_lists, new_index, spec_from_factory
 from index.sweep import Measured, cheapest, nearest, sweep
+from index.vector_tables import VectorBatch
 
 Progress = Callable[[int, int], None]
 

@@ -102,6 +102,11 @@ class Columns:
             columns[column.field.name] = column
         return cls(columns, count=count)
 
+    @property
+    def attributes(self) -> list[str]:
+        """The products' attributes among the fields, as they were declared."""
+        return [column.field.name for column in self.columns.values() if column.field.is_attribute]
+
     @staticmethod
     def write(folder: Path, records: Iterable[Mapping[str, Any]], *, attributes: Sequence[str] = ()) -> None:
         """Write the columns of products, given as `Catalogue.records` does, in the order of the rows.

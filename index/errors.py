@@ -4,6 +4,8 @@ SearchIndexError
 ├── SpecError         a factory string or a size that no index can be built from
 ├── IndexFileError    an index file is missing, altered or of another format
 ├── CatalogueError    the catalogue is missing, locked, full or of another format
+│   ├── LogTrimmedError       changes were asked for that the log no longer holds
+│   └── RequestConflictError  two connections go on with one resumable request
 ├── TuneError         nothing to tune on, or no operating point reaches the target
 ├── ExpressionError   the text of a filter is not in the filter language
 ├── FilterError       a filter asks for what the products' fields cannot answer
@@ -26,6 +28,14 @@ class IndexFileError(SearchIndexError):
 
 class CatalogueError(SearchIndexError):
     """The catalogue is missing, locked, full or of another format."""
+
+
+class LogTrimmedError(CatalogueError):
+    """Changes were asked for that the log no longer holds: a bulk load or a trim came between."""
+
+
+class RequestConflictError(CatalogueError):
+    """A resumable request does not stand where this group of lines begins; nothing of the group was stored."""
 
 
 class TuneError(SearchIndexError):

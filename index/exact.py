@@ -67,15 +67,30 @@ class ExactIndex:
 
     def _inner_products(self, query: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """(count,) float32, or (len(rows),) with some rows alone."""
-        # Vectors inside an index file start at any byte: NumPy would copy them all to align them, these kernels do not.
-        products = np.empty(self.count if rows is None else len(rows), dtype=np.float32)
-        out, x, y = (faiss.swig_ptr(array) for array in (products, query, self.vectors))
-        if rows is None:
-            faiss.fvec_inner_products_ny(out, x, y, self.dim, self.count)  # type: ignore[attr-defined]  # not in its stubs
-        else:
-            ids = faiss.swig_ptr(rows)
-            faiss.fvec_inner_products_by_idx(out, x, y, ids, self.dim, 1, len(rows))  # type: ignore[attr-defined]
-        return products
+        return inner_products(query, self.vectors, rows)
+
+
+def inner_products(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """The inner product of (dim,) float32 `query` with each vector, on the calling thread alone.
+
+    Args:
+        query: contiguous.
+        vectors: (count, dim) float32, contiguous.
+        rows: (r,) int64, which to compare; None: all.
+
+    Returns:
+        (count,) or (r,) float32.
+    """
+    # Vectors inside an index file start at any byte: NumPy would copy them all to align them, these kernels do not.
+    count, dim = vectors.shape
+    products = np.empty(count if rows is None else len(rows), dtype=np.float32)
+    out, x, y = (faiss.swig_ptr(array) for array in (products, query, vectors))
+    if rows is None:
+        faiss.fvec_inner_products_ny(out, x, y, dim, count)  # type: ignore[attr-defined]  # not in its stubs
+    else:
+        ids = faiss.swig_ptr(rows)
+        faiss.fvec_inner_products_by_idx(out, x, y, ids, dim, 1, len(rows))  # type: ignore[attr-defined]
+    return products
 
 
 def best_rows(scores: np.ndarray, k: int) -> np.ndarray:

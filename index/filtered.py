@@ -80,13 +80,17 @@ class FilteredSearch:
             kept = self._post(query, point, only)
             if len(kept.numbers[0]) == point.candidates:
                 return Narrowed(kept, FilterUse("post", only.allowed, point.nprobe))
-        allowed = self._allowed.get(only)
-        if allowed is None:
-            allowed = self._allowed[only] = self._lists.allowed(only)
+        allowed = self._allowed_by_list(self._lists, only.origin or only)  # an estimate, which few dead rows leave good
         rows, nprobe = _probe(self._lists, self._ann.transformed(query), point, only, allowed)
         hits = self._exact.rescore(query, rows)
         best = Hits(hits.numbers[:, : point.candidates], hits.scores[:, : point.candidates])
         return Narrowed(best, FilterUse("lists", only.allowed, nprobe))
+
+    def _allowed_by_list(self, lists: InvertedLists, only: RowFilter) -> np.ndarray:
+        allowed = self._allowed.get(only)
+        if allowed is None:
+            allowed = self._allowed[only] = lists.allowed(only)
+        return allowed
 
     def _post(self, query: np.ndarray, point: OperatingPoint, only: RowFilter) -> Hits:
         """Fewer than the candidates where the filter takes more of this query's neighbours than of all products."""

@@ -17,6 +17,9 @@ from index.suggestions import KnownPaths
 
 CACHED = 256  # bitmaps of comparisons, and of whole conditions; each is a bit per row
 
+Holds = Callable[[str, Bounds], bool]  # field, what equals a value -> whether any product has it
+Leaf = Compare | OneOf | Words
+
 _End = tuple[float, int]  # a key, and whether the range ends before it (-1), with it (0) or begins after it (1)
 
 
@@ -36,13 +39,22 @@ class Filters:
         self._all = np.packbits(np.ones(columns.count, dtype=bool), bitorder="little")
         self._cached_leaf = lru_cache(CACHED)(self._leaf)
         self._cached_rows = lru_cache(CACHED)(self._rows)
+        self._cached_checked = lru_cache(CACHED)(self._checked)
 
     def rows(self, condition: Condition) -> RowFilter:
         """The rows that meet a condition. Raises FilterError as `check`."""
+        return self._cached_checked(condition)
+
+    def rows_of_checked(self, condition: Condition) -> RowFilter:
+        """The rows that meet a condition that `check` has passed."""
         return self._cached_rows(condition)
 
-    def check(self, condition: Condition) -> None:
+    def check(self, condition: Condition, *, elsewhere: Holds | None = None) -> None:
         """Refuse what cannot be meant. A country, brand or seller that no product has is no error: nothing is found.
+
+        Args:
+            condition: any.
+            elsewhere: whether a product beside these rows has a category.
 
         Raises:
             FilterError: an unknown field or category (names the nearest), a comparison or a value that does not suit
@@ -51,58 +63,49 @@ class Filters:
         for part in _parts_of(condition):
             match part:
                 case Compare(field, op, value):
-                    self._allowed(field, op, value)
+                    self._check_value(field, op, value, elsewhere)
                 case OneOf(field, values):
-                    self._allowed_values(field, values)
+                    for value in values:
+                        self._check_value(field, "=", value, elsewhere)
                 case Words(text):
                     self._check_words(text)
                 case And(parts):
                     self._check_ranges([part for part in parts if isinstance(part, Compare)])
 
-    def _rows(self, condition: Condition) -> RowFilter:
+    def _checked(self, condition: Condition) -> RowFilter:
         self.check(condition)
-        return RowFilter(self._bits(condition), count=self._columns.count)
+        return self._cached_rows(condition)
 
-    def _bits(self, condition: Condition) -> np.ndarray:
+    def _rows(self, condition: Condition) -> RowFilter:
+        bits = combined(condition, self._cached_leaf, everything=self._all)
+        return RowFilter(bits, count=self._columns.count)
+
+    def _leaf(self, condition: Leaf) -> np.ndarray:
         """(ceil(count / 8),) uint8; bits past the last row stay 0."""
-        bits: np.ndarray
-        match condition:
-            case And(parts):
-                bits = reduce(np.bitwise_and, map(self._bits, parts))
-            case Or(parts):
-                bits = reduce(np.bitwise_or, map(self._bits, parts))
-            case Not(part):
-                bits = self._all ^ self._bits(part)
-            case Compare(field, "!=", value):
-                bits = self._all ^ self._cached_leaf(Compare(field, "=", value))
-            case _:
-                bits = self._cached_leaf(condition)
-        return bits
-
-    def _leaf(self, condition: Compare | OneOf | Words) -> np.ndarray:
         match condition:
             case Compare(field, op, value):
-                return _bits_of(self._columns.columns[field], [self._allowed(field, op, value)])
+                column = self._columns.columns[field]
+                return _bits_of(column, [column.allowed(op, column.field.bounds(value))])
             case OneOf(field, values):
-                return _bits_of(self._columns.columns[field], self._allowed_values(field, values))
+                column = self._columns.columns[field]
+                return _bits_of(column, [column.allowed("=", column.field.bounds(value)) for value in values])
             case Words(text):
                 holds = np.zeros(self._columns.count, dtype=bool)
                 holds[self._check_words(text)(text)] = True
                 return np.packbits(holds, bitorder="little")
 
-    def _allowed(self, field: str, op: Op, value: Value) -> Ranks:
+    def _check_value(self, field: str, op: Op, value: Value, elsewhere: Holds | None) -> None:
         column = self._column(field, value)
         if op not in {"=", "!="} and not column.field.is_ordered:
             raise FilterError(field, value, f"{field} can be compared by =, != and IN, not by {op}")
-        allowed = column.allowed(op, column.field.bounds(value))
-        if column.field.kind == "path" and allowed.low == allowed.high:
+        bounds = column.field.bounds(value)
+        if column.field.kind != "path" or (elsewhere is not None and elsewhere(field, bounds)):
+            return
+        allowed = column.allowed("=", bounds)
+        if allowed.low == allowed.high:
             nearest = self._known_paths[field].nearest(str(value))
             hint = f"; the nearest are {', '.join(map(repr, nearest))}" if nearest else ""
             raise FilterError(field, value, f"there is no {field} {value!r}{hint}")
-        return allowed
-
-    def _allowed_values(self, field: str, values: Sequence[Value]) -> list[Ranks]:
-        return [self._allowed(field, "=", value) for value in values]
 
     def _column(self, field: str, value: Value) -> Column:
         known = self._columns.columns
@@ -137,6 +140,29 @@ class Filters:
             if max(low for low, _ in ends) > min(high for _, high in ends):
                 text = " AND ".join(map(str, same))
                 raise FilterError(field, text, f"{text} is an empty range, no {field} lies in it; widen it")
+
+
+def combined(condition: Condition, leaf: Callable[[Leaf], np.ndarray], *, everything: np.ndarray) -> np.ndarray:
+    """The rows that meet a condition, as a mask or packed bits.
+
+    Args:
+        condition: passed by `Filters.check`.
+        leaf: what meets a part that holds no other; never asked for `!=`.
+        everything: all rows.
+    """
+    met: np.ndarray
+    match condition:
+        case And(parts):
+            met = reduce(np.bitwise_and, (combined(part, leaf, everything=everything) for part in parts))
+        case Or(parts):
+            met = reduce(np.bitwise_or, (combined(part, leaf, everything=everything) for part in parts))
+        case Not(part):
+            met = everything ^ combined(part, leaf, everything=everything)
+        case Compare(field, "!=", value):
+            met = everything ^ leaf(Compare(field, "=", value))
+        case _:
+            met = leaf(condition)
+    return met
 
 
 def _parts_of(condition: Condition) -> Iterator[Condition]:

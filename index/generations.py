@@ -1,6 +1,6 @@
 """Generations: one immutable index over the catalogue each, checksummed, and `CURRENT` that names the one in use.
 
-catalogue/CURRENT                  the number of the generation in use
+catalogue/CURRENT                  the number of the generation in use; see `index.succession` for the next one
 catalogue/generations/N/           index.faiss  numbers.npy  [vectors.f32]  columns/  lexical/
                                    operating_points.json  manifest.json
 catalogue/generations/N.tmp/       one being written, or left by a crash: removed by the next build
@@ -8,7 +8,7 @@ catalogue/generations/N.tmp/       one being written, or left by a crash: remove
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from index.hybrid import joined
 from index.lexical import LexicalIndex
 from index.operating_points import OperatingPoint, OperatingPoints
 
-FORMAT = 2
+FORMAT = 3
 CURRENT_FILE = "CURRENT"
 INDEX_FILE = "index.faiss"
 NUMBERS_FILE = "numbers.npy"
@@ -115,7 +115,7 @@ def open_generation(path: Path, *, verify: bool = True) -> Generation:
     """Open one generation's folder; see `open_current`."""
     if not path.is_dir():
         raise IndexFileError(f"there is no generation at {path}; {_REMEDY}")
-    manifest = _read_manifest(path / MANIFEST_FILE)
+    manifest = read_manifest(path)
     for name, checksum in manifest.files.items():
         _check_file(path / name, checksum if verify else None)
     numbers = np.asarray(np.load(path / NUMBERS_FILE, mmap_mode="r"))
@@ -156,11 +156,34 @@ def generation_path(catalogue_path: Path, number: int) -> Path:
     return catalogue_path / "generations" / str(number)
 
 
+def read_manifest(path: Path) -> GenerationManifest:
+    """The manifest in a generation's folder. Raises IndexFileError: missing, altered or of another format."""
+    content = read_sealed_json(path / MANIFEST_FILE, remedy=_REMEDY)
+    if content.get("format") != FORMAT:
+        path = path / MANIFEST_FILE
+        raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {_REMEDY}")
+    return GenerationManifest(**content)
+
+
+def manifests(catalogue_path: Path) -> list[GenerationManifest]:
+    """Of all generations that this version reads, by number."""
+    found = []
+    for path in (catalogue_path / "generations").glob(f"*/{MANIFEST_FILE}"):
+        if path.parent.name.isdecimal():
+            with suppress(IndexFileError):  # of an older format
+                found.append(read_manifest(path.parent))
+    return sorted(found, key=lambda manifest: manifest.generation)
+
+
 @contextmanager
-def new_generation(catalogue_path: Path) -> Iterator[Path]:
-    """A folder to write the next generation in: sealed and made current when the block ends well, removed otherwise.
+def new_generation(catalogue_path: Path, *, current: bool = True) -> Iterator[Path]:
+    """A folder to write the next generation in: sealed when the block ends well, removed otherwise.
 
     The block must leave a manifest. A folder's number is its name without `.tmp`; no number is ever used again.
+
+    Args:
+        catalogue_path: the catalogue's folder.
+        current: make it the current generation, too.
     """
     root = catalogue_path / "generations"
     root.mkdir(parents=True, exist_ok=True)
@@ -178,7 +201,8 @@ def new_generation(catalogue_path: Path) -> Iterator[Path]:
         raise
     beside.rename(root / str(number))
     sync_file(root)
-    write_atomically(catalogue_path / CURRENT_FILE, f"{number}\n".encode())
+    if current:
+        write_atomically(catalogue_path / CURRENT_FILE, f"{number}\n".encode())
 
 
 def write_manifest(path: Path, manifest: GenerationManifest) -> None:
@@ -190,13 +214,6 @@ def checksums(path: Path) -> dict[str, str]:
     """SHA-256 of the files in a generation's folder that never change, by their path in it."""
     names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     return {name: sha256_of_file(path / name) for name in names if name not in {OPERATING_POINTS_FILE, MANIFEST_FILE}}
-
-
-def _read_manifest(path: Path) -> GenerationManifest:
-    content = read_sealed_json(path, remedy=_REMEDY)
-    if content.get("format") != FORMAT:
-        raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {_REMEDY}")
-    return GenerationManifest(**content)
 
 
 def _check_file(path: Path, checksum: str | None) -> None:

@@ -12,13 +12,13 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from index.bm25 import frequency, rarity
 from index.errors import IndexFileError
 from index.sums import Posting
 from index.typos import letter_sets
 from index.words import GAP
 
 FIELDS = 2
-_K1, _B = 1.2, 0.75  # the usual BM25: how fast a repeated term saturates, how much a long text is held against it
 
 
 _NOWHERE = Posting(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0)
@@ -36,6 +36,8 @@ class Postings(NamedTuple):
     place_starts: np.ndarray  # (v + 1,) int64: as `starts`, of the places
     places: np.ndarray  # (t,) uint32, ascending per term: counted through all texts, with a gap behind each
     row_starts: np.ndarray  # (n + 1,) uint32: the first place of each row
+    held: np.ndarray  # (FIELDS, v) uint32: products that hold each term in each field
+    lengths: np.ndarray  # (FIELDS,) float64: mean terms of the field, 1 at least
 
     @staticmethod
     def of(products: Iterable[Sequence[Sequence[str]]]) -> "Postings":
@@ -90,6 +92,12 @@ class Postings(NamedTuple):
         pairs = slice(self.starts[at], self.starts[at + 1])
         return Posting(self.rows[pairs], self.scores[pairs], float(self.best[at]))
 
+    def rarities(self, term: str) -> tuple[float, ...]:
+        """What a term is worth in each field; most of all one that no product holds."""
+        at = self._number_of(term)
+        held = np.zeros(FIELDS, dtype=np.int64) if at is None else self.held[:, at].astype(np.int64)
+        return tuple(rarity(held, products=self.products).tolist())
+
     def rows_with_phrase(self, terms: Sequence[str]) -> np.ndarray:
         """(r,) uint32, ascending: the rows where the terms stand side by side in one field."""
         (distance, places), *others = sorted(enumerate(map(self._places, terms)), key=lambda pair: len(pair[1]))
@@ -129,8 +137,10 @@ def _inverted(names: list[str], stream: np.ndarray, lengths: np.ndarray) -> Post
     # One run per pair of a term and a text, and of those one or two per pair of a term and a product.
     text = np.repeat(np.arange(len(lengths), dtype=np.uint32), lengths)[places]
     first = _run_starts(term, text)
-    scores = _bm25(term[first], text[first], np.diff(first, append=len(places)), lengths - 1, terms=len(words))
-    term, row = term[first], text[first] // FIELDS
+    term, text, times = term[first], text[first], np.diff(first, append=len(places))
+    held, means = _statistics(term, text, lengths - 1, terms=len(words))
+    scores = _bm25(term, text, times, lengths - 1, held, means)
+    row = text // FIELDS
     pairs = _run_starts(term, row)
     scores = np.maximum.reduceat(scores, pairs) if len(pairs) else scores
     starts = np.searchsorted(term[pairs], np.arange(len(words) + 1))
@@ -144,6 +154,8 @@ def _inverted(names: list[str], stream: np.ndarray, lengths: np.ndarray) -> Post
         place_starts=place_starts,
         places=places,
         row_starts=np.concatenate([[0], np.cumsum(lengths)[FIELDS - 1 :: FIELDS]]).astype(np.uint32),
+        held=held.astype(np.uint32),
+        lengths=means,
     )
 
 
@@ -156,17 +168,24 @@ def _run_starts(*keys: np.ndarray) -> np.ndarray:
     return np.flatnonzero(changes)
 
 
-def _bm25(term: np.ndarray, text: np.ndarray, times: np.ndarray, lengths: np.ndarray, *, terms: int) -> np.ndarray:
+def _statistics(
+    term: np.ndarray, text: np.ndarray, lengths: np.ndarray, *, terms: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many texts of each field hold each term, (FIELDS, terms), and how many terms they have on average."""
+    held = np.stack([np.bincount(term[text % FIELDS == field], minlength=terms) for field in range(FIELDS)])
+    means = lengths.reshape(-1, FIELDS).sum(axis=0) / max(1, len(lengths) // FIELDS)
+    return held, np.maximum(1.0, means)
+
+
+def _bm25(
+    term: np.ndarray, text: np.ndarray, times: np.ndarray, lengths: np.ndarray, held: np.ndarray, means: np.ndarray
+) -> np.ndarray:
     """(runs,) float32: the score of each term in each text that holds it, field by field."""
     scores = np.empty(len(term), dtype=np.float32)
     for field in range(FIELDS):
         here = np.flatnonzero(text % FIELDS == field)
-        field_lengths = lengths[field::FIELDS]
-        held = np.bincount(term[here], minlength=terms)
-        rarity = np.log1p((len(field_lengths) - held + 0.5) / (held + 0.5))
-        relative = lengths[text[here]] / max(1.0, field_lengths.mean()) if len(here) else lengths[:0]
-        often = times[here] * (_K1 + 1) / (times[here] + _K1 * (1 - _B + _B * relative))
-        scores[here] = rarity[term[here]] * often
+        worth = rarity(held[field], products=len(lengths) // FIELDS)
+        scores[here] = worth[term[here]] * frequency(times[here], lengths[text[here]] / means[field])
     return scores
 
 

@@ -49,20 +49,23 @@ class Sums(threading.local):
     def __init__(self, rows: int) -> None:
         self._sums = np.zeros(rows, dtype=np.float32)
 
+    def __len__(self) -> int:
+        return len(self._sums)
+
     def best(
-        self, lists: Sequence[Posting], *, k: int, allowed: np.ndarray | None = None
+        self, lists: Sequence[Posting], *, k: int, allowed: np.ndarray | None = None, numbers: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and float32 sums of the best k, equal sums in the order of rows.
+        """Rows and float32 sums of the best k, equal sums in the order of rows or of their numbers.
 
         Args:
-            lists: at least 1 score each; a row in none of them is not found.
+            lists: at least 1 score each, added up as they come; a row in none of them is not found.
             k: at least 1.
             allowed: (n,) bool, the rows that may be found; None: all.
+            numbers: (n,) of the rows, where these are in another order; None: they are not.
         """
-        lists = in_order(lists)
         if len(lists) == 1:  # nothing to add up
             only = lists[0] if allowed is None else lists[0].among(allowed)
-            return _top(only.rows, only.scores, k=k)
+            return _top(only.rows, only.scores, k=k, numbers=numbers)
         found = [np.empty(0, dtype=np.uint32)]  # every row once
         count, left = 0, sum(len(posting.rows) for posting in lists)
         for done, posting in enumerate(lists, start=1):
@@ -70,8 +73,8 @@ class Sums(threading.local):
             count += len(found[-1])
             left -= len(posting.rows)
             if count >= k and left > _WORTH_A_LOOK * count and self._decided(found, lists[done:], k=k):
-                return _top(*_finished(*self._taken(found), lists[done:], k=k), k=k)
-        return _top(*self._taken(found), k=k)
+                return _top(*_finished(*self._taken(found), lists[done:], k=k), k=k, numbers=numbers)
+        return _top(*self._taken(found), k=k, numbers=numbers)
 
     def _add(self, posting: Posting) -> np.ndarray:
         """Add a list; returns the rows that had nothing before."""
@@ -89,11 +92,6 @@ class Sums(threading.local):
         sums = self._sums[rows]
         self._sums[rows] = 0
         return rows, sums
-
-
-def in_order(lists: Sequence[Posting]) -> list[Posting]:
-    """Shortest first, whatever the filter: added in one order always, equal rows get equal sums to the last bit."""
-    return sorted(lists, key=lambda posting: len(posting.rows))
 
 
 def _finished(rows: np.ndarray, sums: np.ndarray, left: Sequence[Posting], *, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,9 +115,9 @@ def _kth(sums: np.ndarray, k: int) -> float:
     return float(np.partition(sums, len(sums) - k)[len(sums) - k])
 
 
-def _top(rows: np.ndarray, sums: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _top(rows: np.ndarray, sums: np.ndarray, *, k: int, numbers: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     if len(rows) > k:
         kept = np.flatnonzero(sums >= _kth(sums, k))
         rows, sums = rows[kept], sums[kept]
-    order = np.lexsort((rows, -sums))[:k]
+    order = np.lexsort((rows if numbers is None else numbers[rows], -sums))[:k]
     return rows[order], sums[order]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.catalogue import KEY_FILE, STORE_FILE, Catalogue
+from index.catalogue import STORE_FILE, Catalogue
+from index.cursor_key import KEY_FILE
 from index.errors import CatalogueError
 from index.records import decode_record, encode_fragment, encode_record
 from tests.helpers import product_vectors, small_catalogue
@@ -257,7 +258,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         meta = catalogue._store.table("meta")
         catalogue._store.write(lambda txn: txn.put(b"format", (99).to_bytes(8, "little"), db=meta))
 
-    with pytest.raises(CatalogueError, match="catalogue format 99, this version reads 1"):
+    with pytest.raises(CatalogueError, match="catalogue format 99, this version reads 2"):
         Catalogue.open(tmp_path)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from index.catalogue import VectorBatch
 from index.choose import Choice, Goals, Trial, candidate_factories, choose, choose_by_measuring
 from index.errors import SpecError
 from index.sweep import Measured
+from index.vector_tables import VectorBatch
 from tests.helpers import product_vectors, query_vectors
 
 COUNT, DIM = 6_000, 32

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from index.build import build_generation, sample, training_points
-from index.catalogue import Catalogue, VectorBatch
+from index.catalogue import Catalogue
 from index.errors import IndexFileError, SpecError
 from index.exact import ExactIndex
 from index.generations import current_number, new_generation, open_current
 from index.operating_points import OperatingPoints
 from index.spec import choose_spec
+from index.vector_tables import VectorBatch
 from tests.helpers import product_vectors, query_vectors, small_catalogue
 from tests.index import elsewhere
 

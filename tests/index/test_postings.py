@@ -79,3 +79,13 @@ def test_membership_is_that_of_sets(values: list[int], among: list[int]) -> None
     found = are_in(np.array(values, dtype=np.uint32), np.array(sorted(among), dtype=np.uint32))
 
     assert [value in among for value in values] == found.tolist()
+
+
+def test_rarity_is_kept_field_by_field() -> None:
+    """Of three products, two have "red" in the title and one in the description; none has "blue"."""
+    postings = Postings.of([[["red", "lamp"], []], [["red"], ["red", "sofa"]], [["desk"], []]])
+
+    assert [2, 1] == postings.held[:, 2].tolist()  # desk, lamp, red, sofa
+    assert [4 / 3, 1.0] == postings.lengths.tolist()  # 0.67 terms of description count as one
+    assert pytest.approx((log(1 + 1.5 / 2.5), log(1 + 2.5 / 1.5))) == postings.rarities("red")
+    assert pytest.approx((log(1 + 3.5 / 0.5),) * 2) == postings.rarities("blue")
