@@ -8,7 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from index.catalogue import KEY_FILE, Catalogue
+from index.catalogue import Catalogue
+from index.cursor_key import KEY_FILE
 
 
 def seed(sample: Path, home: Path) -> bool:

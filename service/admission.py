@@ -3,7 +3,7 @@
 The pipeline runs inline on the event loop, so the requests that wait are the ones that the loop picks up late. In one
 turn the loop takes all requests that have arrived by then, one after the other; those that arrive meanwhile lie in
 their sockets until the next turn. A request of a turn that follows another at once may therefore be as old as the start
-of the turn before, but no older than the last answer on its connection: that bound is its waiting time, without a timer.
+of the turn before, but no older than the last answer on its connection: that bound is its waiting time.
 
 How long one may wait depends on the queue, as at Facebook (Maurer, "Fail at Scale", ACM Queue 2015): a burst is worked
 off, while a queue that has not been empty for a while is no burst, and waiting in it helps nobody.

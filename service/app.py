@@ -5,29 +5,54 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service import openapi
 from service.admission import Admission
 from service.body import BodyReader
 from service.connection import DOOR, Door
+from service.keys import Guard
+from service.loading import Load, load_pipeline
 from service.logs import make_logger
 from service.metrics import Metrics
 from service.middleware import METHODS, SEARCH, RequestContextMiddleware
+from service.pipeline import Pipeline
+from service.products import Product
 from service.responses import add_error_handlers
-from service.routes import batch, embed, health, metrics
+from service.routes import admin, batch, bulk, embed, health, metrics, products
+from service.routes.admin import ActivateRequest
 from service.routes.search import SearchEndpoint
-from service.serving import Load, Serving, load_pipeline
+from service.serving import Serving
 from service.settings import Settings, load_settings
 from service.watch import Watch, watch_folder
 
 VERSION = "0.1.0"
 # FastAPI asks OpenTelemetry on every request whether somebody set it up; our metrics are Prometheus'.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
+
+class Application(FastAPI):
+    """FastAPI, but that `/search` goes past its layers and its routing, straight to what answers it.
+
+    Args:
+        search: the hot route.
+    """
+
+    def __init__(self, search: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._search = search
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] in METHODS:
+            await self._search(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -43,7 +68,8 @@ def create_app(
     settings = settings or load_settings()
     log = log or make_logger(settings.log_level)
     folder = watch_folder()
-    serving, counters = Serving(), Metrics(watch=folder)
+    serving = Serving()
+    counters = Metrics(watch=folder, served=lambda: serving.served)
     admission = Admission(
         max_waiting_ms=settings.max_waiting_ms,
         max_standing_ms=settings.max_standing_ms,
@@ -58,22 +84,31 @@ def create_app(
         serving.close()
         counters.close()
 
-    app = FastAPI(
-        title="que2search", version=VERSION, lifespan=lifespan, redirect_slashes=False, telemetry=NO_TELEMETRY
+    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
+    guard = Guard.of(settings.keys_file, host=settings.host)
+    search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard)
+    context: dict[str, Any] = {"log": log, "log_every": settings.access_log_every, "metrics": counters}
+    app = Application(
+        RequestContextMiddleware(search, **context),
+        title="que2search",
+        version=VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.serving = serving
-    bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
-    search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters)
     app.router.routes.append(Route(SEARCH, search, methods=list(METHODS), name="search"))
-    app.include_router(batch.router(serving=serving, admission=admission, bodies=bodies, metrics=counters))
-    app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies))
+    app.include_router(batch.router(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard))
+    app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies, guard=guard))
+    products_bodies = BodyReader(max_bytes=settings.max_line_bytes, timeout_s=settings.timeout_ms / 1000)
+    app.include_router(bulk.router(serving=serving, guard=guard, max_line_bytes=settings.max_line_bytes))
+    app.include_router(products.router(serving=serving, guard=guard, bodies=products_bodies))
+    app.include_router(admin.router(serving=serving, guard=guard, bodies=bodies, settings=settings))
     app.include_router(health.router(serving=serving))
     app.include_router(metrics.router(metrics=counters))
-    app.add_middleware(
-        RequestContextMiddleware, log=log, log_every=settings.access_log_every, metrics=counters, search=search
-    )
+    app.add_middleware(RequestContextMiddleware, **context)
     add_error_handlers(app)
-    openapi.install(app)
+    openapi.install(app, further=[Product, ActivateRequest])
     return app
 
 
@@ -86,13 +121,14 @@ async def _start(
     counters: Metrics,
     watch: Path | None,
 ) -> None:
-    pipeline = await serving.start(settings, load=load, log=log)
-    if pipeline is not None:
+    def announce(pipeline: Pipeline) -> None:
         release, generation = pipeline.release.id, pipeline.generation.number
         counters.serving(release=release, generation=generation, engine=settings.engine)
         if watch is not None:
             share = settings.watch_share
             pipeline.watch(Watch(watch, share=share, generation=generation, metrics=counters))
+
+    await serving.start(settings, load=load, announce=announce, log=log)
 
 
 async def _stop(loading: asyncio.Task[None]) -> None:

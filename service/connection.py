@@ -7,7 +7,7 @@ making a task for it are a third of a search's cost; at the door, the bytes of a
 import itertools
 import os
 import select
-from asyncio import Transport
+from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, Final
@@ -62,6 +62,43 @@ class Door:
         return "\r\n".join(head).encode() + _END + body
 
 
+class WholeAnswers:
+    """A transport that sends an answer's head together with the body that follows at once.
+
+    uvicorn writes them one after the other. Two system calls cost more than one, and the first wakes the client for
+    nothing: a tenth of a search, where client and server share a core.
+    """
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and data.endswith(_END):
+            self._head = data
+            self._loop.call_soon(self._flush)  # for an answer without a body, or whose body takes its time
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
@@ -74,6 +111,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
+        self.transport = WholeAnswers(transport, self.loop)  # type: ignore[assignment]  # it is one in all that is used
         self._free_ns = perf_counter_ns()
         self._hung_up.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
 

@@ -4,11 +4,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
-from index.ann import RowFilter
 from index.conditions import Compare, Condition, Op, Retrieval, all_of
 from index.errors import ExpressionError, FilterError
 from index.expression import parse
-from index.filters import Filters
+from index.live_filters import LiveFilters, LiveRows
 from service.errors import InvalidFieldError
 from service.schemas import HYBRID, LEXICAL, VECTOR, Mode, SearchRequest
 
@@ -22,18 +21,18 @@ class Constraints(NamedTuple):
 
     mode: Mode
     both: bool = False  # of a hybrid: hits must come from each leg, not from either
-    only: RowFilter | None = None  # rows of the generation; None: all
+    only: LiveRows | None = None  # None: all products
     condition: str | None = None  # the filter in its canonical form
     min_score: float | None = None  # of the vector leg; None: the effort's own
     nprobe: int | None = None  # None: the effort's own
 
 
-def constraints_of(request: SearchRequest, filters: Filters, *, most_nprobe: int | None) -> Constraints:
+def constraints_of(request: SearchRequest, filters: LiveFilters, *, most_nprobe: int | None) -> Constraints:
     """Read a request's filter fields, `filter`, `mode` and `min_score`.
 
     Args:
         request: its types and ranges are checked already.
-        filters: of the generation that is searched.
+        filters: of what is searched.
         most_nprobe: what the operator's highest effort probes; None: the index has no lists.
 
     Raises:
@@ -77,7 +76,7 @@ def _plain_conditions(request: SearchRequest) -> dict[str, Condition]:
     return {name: Compare(field, op, value) for name, (field, op, value) in said.items() if value is not None}
 
 
-def _rows(whole: Condition, plain: dict[str, Condition], request: SearchRequest, filters: Filters) -> RowFilter:
+def _rows(whole: Condition, plain: dict[str, Condition], request: SearchRequest, filters: LiveFilters) -> LiveRows:
     try:
         return filters.rows(whole)
     except FilterError as exc:
@@ -86,7 +85,7 @@ def _rows(whole: Condition, plain: dict[str, Condition], request: SearchRequest,
         raise InvalidFieldError("filter", request.filter, str(exc)) from exc
 
 
-def _check(condition: Condition, field: str, filters: Filters) -> None:
+def _check(condition: Condition, field: str, filters: LiveFilters) -> None:
     try:
         filters.check(condition)
     except FilterError as exc:

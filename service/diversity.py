@@ -3,23 +3,18 @@
 import numpy as np
 
 from index.ann import Ranked
-from index.generations import Generation
-
-SELLER = "seller"
+from index.live import LiveIndex
 
 
 class SellerCap:
     """Caps the products of one seller, over all pages together.
 
     Args:
-        generation: knows the seller of each row.
+        live: knows the seller of each product.
     """
 
-    def __init__(self, generation: Generation) -> None:
-        column = generation.columns.columns[SELLER]
-        self._sellers = column.ranks  # (rows,)
-        self._none = len(column.keys)  # of a product without a seller, which is never left out
-        self._rows_of = generation.ann.rows_of
+    def __init__(self, live: LiveIndex) -> None:
+        self._live = live
 
     def capped(self, hits: Ranked, most: int | None, *, shown: np.ndarray | None = None) -> Ranked:
         """The list with at most `most` products of each seller (None: all), those of page 1 counted.
@@ -34,8 +29,8 @@ class SellerCap:
         before = np.empty(0, dtype=np.int64) if shown is None else shown
         fresh = ~np.isin(hits.numbers, before)
         numbers = np.concatenate([before, hits.numbers[fresh]])
-        sellers = self._sellers[self._rows_of(numbers)]
-        kept = (occurrence(sellers) < most) | (sellers == self._none)
+        sellers = self._live.sellers_of(numbers)
+        kept = (occurrence(sellers) < most) | (sellers < 0)  # a product without a seller is never left out
         keep = ~fresh
         keep[fresh] = kept[len(before) :]
         return Ranked(hits.numbers[keep], hits.scores[keep])

@@ -5,6 +5,10 @@ ServiceError
 ├── ListenError          the address is taken or not ours: before the server starts
 └── ProblemError         answered to the client as a problem document
     ├── UnparsableError      400  not JSON, not UTF-8
+    ├── UnauthorizedError    401  a key is needed
+    ├── ForbiddenError       403  the key does not allow it, or there are no keys
+    ├── NotFoundError        404  there is no such product
+    ├── ConflictError        409  the product has another version
     ├── InvalidFieldError    422  well-formed but wrong; names the field and the value
     ├── CursorExpiredError   410  of a release no longer served; member `first_page`
     ├── BodyTooLargeError    413
@@ -51,6 +55,34 @@ class UnparsableError(ProblemError):
     """Not JSON, or not UTF-8."""
 
     status = HTTPStatus.BAD_REQUEST
+
+
+class UnauthorizedError(ProblemError):
+    """A key is needed, and none that is known was sent."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": 'ApiKey header="X-API-Key"'}
+
+
+class ForbiddenError(ProblemError):
+    """The key's scope is too small, or no keys are configured and the server can be reached from elsewhere."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFoundError(ProblemError):
+    """There is no such product."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(ProblemError):
+    """The product has another version than the one that was to be replaced, or a request goes on elsewhere."""
+
+    status = HTTPStatus.CONFLICT
 
 
 class InvalidFieldError(ProblemError):

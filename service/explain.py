@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from index.ann import Ranked
-from index.generations import Generation
+from index.live import LiveIndex
 from index.paging import Page
 from models.features import QueryFeatures
 from models.runtime import Release
@@ -25,7 +25,7 @@ class Explained(NamedTuple):
 
 
 def explain(
-    page: Page, listed: Listed, asked: Asked, features: QueryFeatures, *, release: Release, generation: Generation
+    page: Page, listed: Listed, asked: Asked, features: QueryFeatures, *, release: Release, live: LiveIndex
 ) -> Explained:
     """Every hit gets both legs' scores, whichever leg found it.
 
@@ -34,10 +34,10 @@ def explain(
         listed: the list, with the legs that it was made of.
         asked: has a vector, whatever the mode.
         features: of the query.
-        release, generation: what searched.
+        release, live: what searched.
     """
-    vector = _vector_scores(page.numbers, asked, generation)
-    lexical = generation.lexical.scores(asked.text, page.numbers).tolist()
+    vector = _vector_scores(page.numbers, asked, live)
+    lexical = live.words.scores(asked.text, page.numbers).tolist()
     parts = zip(
         (Part(score=score, rank=rank) for score, rank in zip(vector, _ranks(page, listed.vector), strict=True)),
         (Part(score=score, rank=rank) for score, rank in zip(lexical, _ranks(page, listed.lexical), strict=True)),
@@ -47,15 +47,14 @@ def explain(
         [_encode(HitExplanation(vector=by_vector, lexical=by_words)) for by_vector, by_words in parts],
         Explanation(
             channel_weights=release.channel_weights(features),
-            corrections=generation.lexical.corrections(asked.text),
-            fusion=generation.operating_points.fusion.record() if asked.constraints.mode == HYBRID else {},
+            corrections=live.words.corrections(asked.text),
+            fusion=live.generation.operating_points.fusion.record() if asked.constraints.mode == HYBRID else {},
         ),
     )
 
 
-def _vector_scores(numbers: np.ndarray, asked: Asked, generation: Generation) -> list[float]:
-    rows = generation.ann.rows_of(numbers)
-    exact = generation.exact.rescore(asked.vectors, rows)
+def _vector_scores(numbers: np.ndarray, asked: Asked, live: LiveIndex) -> list[float]:
+    exact = live.vectors.rescore(asked.vectors, numbers)
     by_number = dict(zip(exact.numbers[0].tolist(), exact.scores[0].tolist(), strict=True))
     return [by_number[number] for number in numbers.tolist()]
 

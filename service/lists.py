@@ -7,7 +7,7 @@ import numpy as np
 
 from index.ann import Ranked, ranked
 from index.filtered import FilterUse
-from index.generations import Generation
+from index.live import LiveIndex
 from index.operating_points import OperatingPoint
 from service.clock import Clock
 from service.constraints import Constraints
@@ -35,14 +35,14 @@ class Listed(NamedTuple):
 
 
 class Lists:
-    """Makes lists from one generation. Shared by all requests.
+    """Makes lists from a generation and what changed since. Shared by all requests.
 
     Args:
-        generation: what is searched.
+        live: what is searched.
     """
 
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
+    def __init__(self, live: LiveIndex) -> None:
+        self._live = live
         self._watch: Watch | None = None
 
     def watch(self, watch: Watch | None) -> None:
@@ -76,30 +76,30 @@ class Lists:
 
     def _total(self, asked: Asked) -> int:
         only = asked.constraints.only
-        return self._generation.manifest.count if only is None else only.allowed
+        return self._live.count if only is None else only.allowed
 
     def _by_vectors(self, point: OperatingPoint, asked: Asked) -> tuple[Ranked, FilterUse | None]:
         only, use = asked.constraints.only, None
         if only is not None:
-            hits, use = self._generation.filtered.search(asked.vectors, point, only)
+            hits, use = self._live.vectors.search_among(asked.vectors, point, only)
         else:
-            hits = self._generation.search(asked.vectors, point)
+            hits, base = self._live.vectors.search(asked.vectors, point)
             if self._watch is not None:
-                self._watch.offer(asked.vectors, hits, effort=point.effort)
+                self._watch.offer(asked.vectors, base, effort=point.effort)
         return ranked(hits, min_score=point.min_score), use
 
     def _by_words(self, point: OperatingPoint, asked: Asked) -> Ranked:
-        found = self._generation.lexical.search(asked.text, k=point.candidates, only=asked.constraints.only)
+        found = self._live.words.search(asked.text, k=point.candidates, only=asked.constraints.only)
         return Ranked(found.numbers, found.scores)
 
     def _fused(self, vector: Ranked, lexical: Ranked, point: OperatingPoint, asked: Asked) -> tuple[Ranked, Ranked]:
         """The vectors' list, joined by what words have found, and the list of both legs."""
-        vector = self._generation.joined_by_words(asked.vectors, vector, lexical.numbers, min_score=point.min_score)
+        vector = self._live.vectors.joined_by_words(asked.vectors, vector, lexical.numbers, min_score=point.min_score)
         if asked.constraints.both:
-            shares_words = self._generation.lexical.scores(asked.text, vector.numbers) > 0
+            shares_words = self._live.words.scores(asked.text, vector.numbers) > 0
             vector = _kept(vector, shares_words)
             lexical = _kept(lexical, np.isin(lexical.numbers, vector.numbers))
-        return vector, self._generation.operating_points.fusion.fuse(vector.numbers, lexical.numbers)
+        return vector, self._live.generation.operating_points.fusion.fuse(vector.numbers, lexical.numbers)
 
 
 def _kept(hits: Ranked, keep: np.ndarray) -> Ranked:

@@ -5,7 +5,7 @@ supervisor makes fresh before it starts them; whichever worker is scraped sums t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from index.operating_points import EFFORTS
 from service.clock import STAGES, TOTAL
+from service.live_metrics import LiveCollector
 from service.memory import MULTIPROCESS_DIR, MemoryCollector
 from service.recall_sample import EXACT
 from service.schemas import MODES
 from service.watch_metrics import WatchCollector
 
 if TYPE_CHECKING:
-    from service.pipeline import Answer  # whose parts count into these metrics
+    from service.pipeline import Answer, Pipeline  # whose parts count into these metrics
 
 BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
     50e-6, 100e-6, 150e-6, 200e-6, 300e-6, 400e-6, 500e-6, 650e-6, 800e-6,
@@ -37,9 +38,10 @@ class Metrics:
 
     Args:
         watch: the folder where the sampler tells what it found; None where there is no sampler.
+        served: what this worker serves when it is scraped; None: nothing.
     """
 
-    def __init__(self, *, watch: Path | None = None) -> None:
+    def __init__(self, *, watch: Path | None = None, served: Callable[[], "Pipeline | None"] = lambda: None) -> None:
         self._registry = registry = CollectorRegistry()
         requests = Histogram(
             "q2s_request_seconds",
@@ -92,7 +94,8 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self._collectors = (MemoryCollector(), WatchCollector(watch))
+        self._serving: tuple[str, ...] | None = None
+        self._collectors = (MemoryCollector(), WatchCollector(watch), LiveCollector(served))
         for collector in self._collectors:
             registry.register(collector)
 
@@ -120,7 +123,11 @@ class Metrics:
         self._samples[effort, sent].inc()
 
     def serving(self, *, release: str, generation: int, engine: str) -> None:
-        self._release.labels(release, str(generation), engine).set(1)
+        """This worker serves them from now on, and what it served before no more."""
+        if self._serving is not None:
+            self._release.labels(*self._serving).set(0)
+        self._serving = (release, str(generation), engine)
+        self._release.labels(*self._serving).set(1)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format, summed over the workers."""

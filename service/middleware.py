@@ -42,14 +42,10 @@ class RequestContextMiddleware:
         log: where requests are logged.
         log_every: one in so many; 0: failures alone.
         metrics: counts the failed searches.
-        search: the hot route, called past the routing and the layers that other routes need.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int, metrics: Metrics, search: ASGIApp
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, log_every: int, metrics: Metrics) -> None:
         self._app = app
-        self._search = search
         self._log = log
         self._metrics = metrics
         self._log_every = log_every
@@ -62,7 +58,6 @@ class RequestContextMiddleware:
             return
         number = next(self._count)
         context = scope[CONTEXT] = RequestContext(_given_id(scope) or f"{self._prefix}-{number:x}")
-        app = self._search if scope["path"] == SEARCH and scope["method"] in METHODS else self._app
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -73,7 +68,7 @@ class RequestContextMiddleware:
             await send(message)
 
         try:
-            await app(scope, receive, send_with_headers)
+            await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # in the middle of its body: nobody to answer
         except Exception:

@@ -1,5 +1,6 @@
 """The OpenAPI document of the routes that FastAPI does not see into, read off the types that check requests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,10 @@ SCHEMAS = "#/components/schemas/{name}"
 
 PROBLEMS = {
     400: "not JSON, or not UTF-8",
+    401: "a key is needed in X-API-Key",
+    403: "the key's scope is too small; or no keys are configured and the server can be reached from elsewhere",
+    404: "there is no such product",
+    409: "the product has another version",
     410: "the cursor is of a release that is no longer served; `first_page` starts again",
     413: "the body is too large",
     422: "a field is unknown or wrong; the problem names it and its value",
@@ -21,6 +26,8 @@ PROBLEMS = {
     503: "no usable release, or it is still being loaded; says why",
     504: "not even the cheapest effort fits the deadline",
 }
+
+SEARCH_PROBLEMS = (400, 401, 403, 410, 413, 422, 429, 503, 504)
 
 ANSWER_EXAMPLE = {
     "query": "red summer dress",
@@ -76,16 +83,16 @@ BATCH_EXAMPLES = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Make `app.openapi()`, and so /docs, describe every route."""
+def install(app: FastAPI, *, further: Sequence[type[msgspec.Struct]]) -> None:
+    """Make `app.openapi()`, and so /docs, describe every route; `further` types are referred to by some."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             whole = get_openapi(title=app.title, version=app.version, summary=SUMMARY, routes=app.routes)
             whole["paths"]["/search"] = {"get": _search_get(), "post": _search_post()}
-            types = [SearchRequest, SearchAnswer, BatchRequest, EmbedRequest, Problem]
+            types = [SearchRequest, SearchAnswer, BatchRequest, EmbedRequest, Problem, *further]
             _, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
-            components["BatchRequest"]["properties"]["searches"]["items"] = {"$ref": _ref("SearchRequest")}
+            components["BatchRequest"]["properties"]["searches"]["items"] = {"$ref": ref("SearchRequest")}
             whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
             app.openapi_schema = whole
         return app.openapi_schema
@@ -95,7 +102,7 @@ def install(app: FastAPI) -> None:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": _ref("Problem")}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": ref("Problem")}}}
     return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
 
 
@@ -115,21 +122,21 @@ def _search_post() -> dict[str, Any]:
 
 
 def _search() -> dict[str, Any]:
-    schema = {"$ref": _ref("SearchAnswer")}
+    schema = {"$ref": ref("SearchAnswer")}
     answer = {
         "description": "A page of products. Server-Timing holds the stages in milliseconds.",
         "content": {"application/json": {"schema": schema, "example": ANSWER_EXAMPLE}},
     }
-    errors = {str(status): response for status, response in problems(*PROBLEMS).items()}
+    errors = {str(status): response for status, response in problems(*SEARCH_PROBLEMS).items()}
     return {"summary": "Search products by meaning", "responses": {"200": answer, **errors}}
 
 
-def _ref(name: str) -> str:
+def ref(name: str) -> str:
     return SCHEMAS.format(name=name)
 
 
 def _body(name: str, examples: dict[str, Any]) -> dict[str, Any]:
-    schema = {"$ref": _ref(name)}
+    schema = {"$ref": ref(name)}
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
 
 
@@ -156,7 +163,7 @@ BATCH: dict[str, Any] = {
                         "properties": {
                             "answers": {
                                 "type": "array",
-                                "items": {"anyOf": [{"$ref": _ref("SearchAnswer")}, {"$ref": _ref("Problem")}]},
+                                "items": {"anyOf": [{"$ref": ref("SearchAnswer")}, {"$ref": ref("Problem")}]},
                             }
                         },
                     },

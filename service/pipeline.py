@@ -8,6 +8,7 @@ import numpy as np
 from index.catalogue import Catalogue
 from index.cursor import CursorCodec
 from index.generations import Generation
+from index.live import LiveIndex
 from index.operating_points import EFFORTS, OperatingPoint
 from index.paging import Page, first_page, later_page
 from models.runtime import Release
@@ -60,7 +61,7 @@ class Pipeline:
     Args:
         release: turns the query into a vector.
         generation: finds product numbers.
-        catalogue: turns them into products.
+        catalogue: turns them into products, and says what changed since the generation.
         max_effort: the operator's limit.
         timeout_ms: deadline of a request that names none, and the longest that one may name.
         query_vectors: keeps the vectors of queries; None: none is kept.
@@ -78,11 +79,13 @@ class Pipeline:
     ) -> None:
         self.release = release
         self.generation = generation
-        self._catalogue = catalogue
+        self.live = LiveIndex(generation, catalogue)
+        self.catalogue = catalogue
+        self.query_vectors = query_vectors
         self._timeout_ms = timeout_ms
         self._embedder = QueryEmbedder(release, kept=query_vectors)
-        self._lists = Lists(generation)
-        self._sellers = SellerCap(generation)
+        self._lists = Lists(self.live)
+        self._sellers = SellerCap(self.live)
         self._policy = EffortPolicy(generation.operating_points, limit=max_effort)
         self._no_vectors = np.empty((0, generation.manifest.dim), dtype=np.float32)
         self._most_nprobe = self._policy.most_nprobe()
@@ -125,7 +128,7 @@ class Pipeline:
         """
         walk = self._walks.start(request)
         clock.start_stage()
-        constraints = constraints_of(request, self.generation.filters, most_nprobe=self._most_nprobe)
+        constraints = constraints_of(request, self.live.filters, most_nprobe=self._most_nprobe)
         if constraints.only is not None:
             clock.lap("filter")
         if constraints.mode == LEXICAL and not request.explain:
@@ -160,10 +163,14 @@ class Pipeline:
         """Offer every list to `watch` from now on (None: to nobody): what the warm-up searches is no live query."""
         self._lists.watch(watch)
 
-    def close(self) -> None:
-        """Give the catalogue's file back, and leave the watch."""
+    def retire(self) -> None:
+        """Leave the watch: another pipeline serves the same catalogue from now on."""
         self._lists.close()
-        self._catalogue.close()
+
+    def close(self) -> None:
+        """Give the catalogue's file back, too."""
+        self.retire()
+        self.catalogue.close()
 
     def _find(self, asked: Asked, walk: Walk, request: SearchRequest, budget: Budget, clock: Clock) -> Found:
         if walk.position is None:
@@ -205,15 +212,23 @@ class Pipeline:
 
     def _explained(self, found: Found, asked: Asked, request: SearchRequest) -> Explained:
         features = self.release.featurizer.query(request.q, request.country)
-        return explain(found.page, found.listed, asked, features, release=self.release, generation=self.generation)
+        return explain(found.page, found.listed, asked, features, release=self.release, live=self.live)
 
     def _hits(self, page: Page, explained: Explained | None) -> list[bytes]:
-        """Each product's stored JSON members behind its score: nothing is parsed or encoded again."""
-        fragments = self._catalogue.fragments(page.numbers.tolist())
+        """Each product's stored JSON members behind its score: nothing is parsed or encoded again.
+
+        A product that was deleted since the index was refreshed has none, and is left out.
+        """
+        fragments = self.catalogue.fragments_if_any(page.numbers.tolist())
         scores = page.scores.tolist()
         if explained is None:
-            return [b'{"score":%.6f,%b}' % hit for hit in zip(scores, fragments, strict=True)]
-        return [b'{"score":%.6f,%b,"explain":%b}' % hit for hit in zip(scores, fragments, explained.hits, strict=True)]
+            hits = zip(scores, fragments, strict=True)
+            return [b'{"score":%.6f,%b}' % (score, members) for score, members in hits if members is not None]
+        return [
+            b'{"score":%.6f,%b,"explain":%b}' % (score, members, parts)
+            for score, members, parts in zip(scores, fragments, explained.hits, strict=True)
+            if members is not None
+        ]
 
 
 def _filter_member(constraints: Constraints, listed: Listed) -> FilterMember | None:

@@ -1,72 +1,100 @@
-"""What the routes serve from: loaded once, warmed by real queries, or the reason why there is nothing."""
+"""What the routes serve from: loaded once, kept fresh, replaced whole; or the reason why there is nothing."""
 
 import asyncio
 import gc
-import math
-from collections.abc import Callable, Iterator
-from time import perf_counter
-from urllib.parse import urlencode
+from collections.abc import Callable
+from time import monotonic, perf_counter
 
 from structlog.typing import FilteringBoundLogger
 
-from index.catalogue import Catalogue
-from index.conditions import Compare
 from index.errors import SearchIndexError
-from index.generations import open_current
-from models.errors import ModelsError
-from models.runtime import GoldenQuery, open_release
-from service.clock import Clock
-from service.effort import Budget
 from service.errors import NotReadyError
+from service.loading import Load, warm_up
 from service.pipeline import Pipeline
-from service.query_vectors import QueryVectors
-from service.rendering import render
-from service.schemas import HYBRID, LEXICAL, MAX_QUERY, SearchRequest, from_query_string
 from service.settings import Settings
+from service.successor import Successor
+from service.writes import Writes
 
-Load = Callable[[Settings], Pipeline]
+FOLLOW_EVERY_S = 0.02
+LOOK_EVERY_S = 0.1  # for another generation
 LOADING = "the release is still being loaded"
 STOPPING = "the server is shutting down"
-UNHURRIED = Budget(deadline_ns=math.inf, overloaded=False)  # the first searches are the slowest
+
+Announce = Callable[[Pipeline], None]
 
 
 class Serving:
     """Empty at first; `start` fills it or says why it cannot."""
 
     def __init__(self) -> None:
-        self._pipeline: Pipeline | None = None
+        self.served: Pipeline | None = None
+        self._writes: Writes | None = None
+        self._successor: Successor | None = None
+        self._following: asyncio.Task[None] | None = None
         self._reason = LOADING
 
     def require(self) -> Pipeline:
-        """The pipeline. Raises NotReadyError, with the reason, while there is none."""
-        if self._pipeline is None:
+        """The pipeline. Raises NotReadyError, with the reason, while there is none.
+
+        A request asks once, so that its answer comes from one release whatever is served after it.
+        """
+        if self.served is None:
             raise NotReadyError(self._reason)
-        return self._pipeline
+        return self.served
+
+    def writes(self) -> Writes:
+        """What products are written through. Raises NotReadyError while nothing is served, or it cannot be written."""
+        self.require()
+        if self._writes is None:
+            raise NotReadyError("the catalogue was opened for reading only: its folder cannot be written to")
+        return self._writes
 
     def close(self) -> None:
         """Undo `start`: this process can then open the same catalogue again."""
-        if self._pipeline is not None:
-            self._pipeline.close()
-        self._pipeline, self._reason = None, STOPPING
+        if self._following is not None:
+            self._following.cancel()
+        if self._successor is not None:
+            self._successor.close()
+        if self.served is not None:
+            self.served.close()
+        self.served, self._writes, self._reason = None, None, STOPPING
         gc.unfreeze()
 
-    async def start(self, settings: Settings, *, load: Load, log: FilteringBoundLogger) -> Pipeline | None:
-        """Load beside the event loop, which answers /livez meanwhile, then warm up on it, as requests will run."""
+    async def start(self, settings: Settings, *, load: Load, announce: Announce, log: FilteringBoundLogger) -> None:
+        """Load beside the event loop, which answers /livez meanwhile, then warm up on it, as requests will run.
+
+        Args:
+            settings: what to load.
+            load: loads it.
+            announce: is called with each pipeline that is served from then on.
+            log: where it tells what it serves, or why it does not.
+        """
         started = perf_counter()
         try:
             pipeline = await asyncio.to_thread(load, settings)
-            queries = await _warm_up(pipeline, limit=settings.warmup_queries)
+            queries = await warm_up(pipeline, limit=settings.warmup_queries)
         except NotReadyError as exc:
             self._reason = exc.detail
             log.error("not serving", reason=exc.detail)  # noqa: TRY400 - the reason says it all, a traceback adds none
-            return None
+            return
         except Exception:
             self._reason = "loading failed unexpectedly; the server's log says why"
             log.exception("not serving")
-            return None
+            return
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks over it again
-        self._pipeline = pipeline
+        self.served = pipeline
+        if pipeline.catalogue.writable:
+            self._writes = Writes.of(
+                pipeline,
+                lambda: self.require().live.applied,
+                max_backlog=settings.max_backlog,
+                timeout_ms=settings.timeout_ms,
+            )
+        if settings.catalogue is not None:
+            self._successor = Successor(settings.catalogue, settings, log=log)
+        announce(pipeline)
+        self._following = asyncio.create_task(self._follow(announce, log))
         log.info(
             "serving",
             release=pipeline.release.id,
@@ -74,64 +102,48 @@ class Serving:
             warmup_queries=queries,
             seconds=round(perf_counter() - started, 3),
         )
-        return pipeline
+        if settings.release is not None and settings.release != pipeline.release.path:
+            log.warning("another release is active than the one named", named=str(settings.release))
+
+    async def _follow(self, announce: Announce, log: FilteringBoundLogger) -> None:
+        """Let searches find what was published, a few products at a time, and serve what is ready to be served."""
+        look_at = 0.0
+        while True:
+            try:
+                if self._successor is not None and monotonic() >= look_at:
+                    self._look(self._successor, announce, log)
+                    look_at = monotonic() + LOOK_EVERY_S
+                moved = self._refresh()
+            except SearchIndexError:
+                log.exception("changes are not followed for a second")
+                await asyncio.sleep(1.0)
+                continue
+            await asyncio.sleep(0 if moved else FOLLOW_EVERY_S)
+
+    def _refresh(self) -> bool:
+        """Whether anything was new, to what is served or to what will be."""
+        ready = None if self._successor is None else self._successor.ready
+        lives = [pipeline.live for pipeline in (self.served, ready) if pipeline is not None]
+        before = [live.applied for live in lives]
+        for live in lives:
+            live.refresh()
+        return before != [live.applied for live in lives]
+
+    def _look(self, successor: Successor, announce: Announce, log: FilteringBoundLogger) -> None:
+        """Serve another pipeline where it is time to: between two searches, so that each is answered by one."""
+        present = self.require()
+        pipeline = successor.look(present)
+        if pipeline is None:
+            return
+        self.served = pipeline
+        if self._writes is not None:
+            self._writes = self._writes.by(pipeline)
+        announce(pipeline)
+        successor.serving(pipeline)
+        log.info("serving", release=pipeline.release.id, generation=pipeline.generation.number)
+        asyncio.get_running_loop().run_in_executor(None, _retire, [present])
 
 
-def load_pipeline(settings: Settings) -> Pipeline:
-    """Open and verify the release, the catalogue and its current generation.
-
-    Raises:
-        NotReadyError: one is not configured, missing, altered, or they do not belong together.
-    """
-    if settings.release is None or settings.catalogue is None:
-        missing = "Q2S_RELEASE" if settings.release is None else "Q2S_CATALOGUE"
-        raise NotReadyError(f"{missing} is not set: there is nothing to serve")
-    try:
-        release = open_release(settings.release, engine=settings.engine)
-        generation = open_current(settings.catalogue)
-        built_for = generation.manifest.release
-        if built_for != release.id:
-            raise NotReadyError(
-                f"generation {generation.number} of {settings.catalogue} was built for release {built_for!r}, "
-                f"not {release.id!r}; run `que2search build` with this release"
-            )
-        return Pipeline(
-            release=release,
-            generation=generation,
-            catalogue=Catalogue.open(settings.catalogue),
-            max_effort=settings.max_effort,
-            timeout_ms=settings.timeout_ms,
-            query_vectors=_query_vectors(settings),
-        )
-    except (ModelsError, SearchIndexError) as exc:
-        raise NotReadyError(str(exc)) from exc
-
-
-def _query_vectors(settings: Settings) -> QueryVectors | None:
-    if settings.query_cache == 0:
-        return None
-    return QueryVectors(most=settings.query_cache, seconds=settings.query_cache_hours * 3_600)
-
-
-async def _warm_up(pipeline: Pipeline, *, limit: int) -> int:
-    """Answer golden queries in every mode, from query string to JSON; the answers are thrown away."""
-    golden = pipeline.release.golden_queries()[:limit]
-    if not golden:
-        raise NotReadyError(f"release {pipeline.release.id!r} has no golden queries to warm up with; export it again")
-    for query in golden:
-        for fields in _searches_for(query):
-            request = from_query_string(urlencode(fields).encode(), SearchRequest)
-            clock = Clock()
-            render(pipeline.search(request, clock=clock, budget=UNHURRIED), clock)
-            await asyncio.sleep(0)  # /livez answers meanwhile
-    return len(golden)
-
-
-def _searches_for(query: GoldenQuery) -> Iterator[dict[str, object]]:
-    """Two pages by meaning, one by words, and one by both among the products of the searcher's country."""
-    fields: dict[str, object] = {"q": query.query[:MAX_QUERY], "country": query.country or ""}
-    own = Compare("country", "=", query.country) if query.country else Compare("price", ">=", 0.0)
-    yield fields | {"page": 1}
-    yield fields | {"page": 2}
-    yield fields | {"mode": LEXICAL}
-    yield fields | {"mode": HYBRID, "filter": str(own)}
+def _retire(retired: list[Pipeline]) -> None:
+    """In a thread, which holds the last reference: unmapping an index takes longer than a search may wait."""
+    retired.pop().retire()

@@ -23,12 +23,16 @@ class Settings(BaseSettings):
 
     release: Path | None = Field(default=None, description="directory of the release: towers, tokenizer, manifest")
     catalogue: Path | None = Field(default=None, description="directory of the catalogue and its index generations")
-    engine: Literal["onnx", "torchscript"] = Field(default="onnx", description="what runs the query tower")
+    engine: Literal["onnx", "int8", "torchscript"] = Field(default="onnx", description="what runs the query tower")
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_timeout_s: Annotated[int, Field(ge=1)] = Field(default=30, description="SIGTERM waits so long for requests")
+
+    keys_file: Path | None = Field(
+        default=None, description="API keys, as `que2search key` writes them; without, this machine alone may write"
+    )
 
     max_effort: EffortName = Field(default="exact", description="the highest effort that a request may ask for")
     timeout_ms: Annotated[float, Field(gt=0)] = Field(
@@ -42,6 +46,21 @@ class Settings(BaseSettings):
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(default=256, description="requests at once in one worker (429)")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(default=65_536, description="larger bodies are refused (413)")
+
+    max_line_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=262_144, description="a larger product, by itself or as a line of POST /products, is refused (413)"
+    )
+    max_backlog: Annotated[int, Field(ge=1)] = Field(
+        default=100_000, description="products that may wait to be embedded before further writes are refused (429)"
+    )
+    indexer: bool = Field(
+        default=True,
+        description="run the indexer and the builder, which make what is written searchable, and compact it",
+    )
+    compact_at: Annotated[float, Field(ge=0)] = Field(
+        default=0.05, description="share of the products whose changes call for a new generation (0: none ever do)"
+    )
+    compact_from: Annotated[int, Field(ge=1)] = Field(default=10_000, description="and at least so many changes")
 
     query_cache: Annotated[int, Field(ge=0)] = Field(
         default=20_000, description="query vectors that each worker keeps, about 1 kB each (0: none)"

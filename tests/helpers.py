@@ -9,8 +9,9 @@ import torch
 
 from index.ann import FaissIndex
 from index.build import Steps, fill, train
-from index.catalogue import Catalogue, VectorBatch
+from index.catalogue import Catalogue
 from index.spec import new_index, spec_from_factory
+from index.vector_tables import VectorBatch
 from models.config import RunConfig, load_config
 from models.data.schema import EVENTS, JUDGEMENTS, PRODUCTS, Dataset, DatasetWriter
 from models.encoder import TextEncoder

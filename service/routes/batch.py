@@ -9,6 +9,7 @@ from service.admission import Admission, Admitted
 from service.body import BodyReader
 from service.clock import Clock
 from service.errors import ProblemError, problem_body
+from service.keys import Guard
 from service.metrics import Metrics
 from service.middleware import context_of
 from service.openapi import BATCH
@@ -19,11 +20,12 @@ from service.schemas import BatchRequest, SearchRequest, checked, from_json
 from service.serving import Serving
 
 
-def router(*, serving: Serving, admission: Admission, bodies: BodyReader, metrics: Metrics) -> APIRouter:
+def router(*, serving: Serving, admission: Admission, bodies: BodyReader, metrics: Metrics, guard: Guard) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/search/batch", summary="Many searches at once", openapi_extra=BATCH)
     async def search_batch(request: Request) -> Response:
+        guard.check(request.headers.raw, "read")
         admitted = admission.enter()
         try:
             pipeline = serving.require()

@@ -10,17 +10,19 @@ from models.runtime import Release
 from service.admission import Admission
 from service.body import BodyReader
 from service.errors import InvalidFieldError
+from service.keys import Guard
 from service.openapi import EMBED
 from service.responses import json_response
 from service.schemas import EmbedRequest, ProductFields, from_json
 from service.serving import Serving
 
 
-def router(*, serving: Serving, admission: Admission, bodies: BodyReader) -> APIRouter:
+def router(*, serving: Serving, admission: Admission, bodies: BodyReader, guard: Guard) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/embed", summary="The vector of a query or of a product", openapi_extra=EMBED)
     async def embed(request: Request) -> Response:
+        guard.check(request.headers.raw, "read")
         admission.enter()
         try:
             release = serving.require().release

@@ -7,6 +7,7 @@ from service.admission import Admission
 from service.body import BodyReader
 from service.connection import client_gone, free_since
 from service.errors import InvalidFieldError, ProblemError
+from service.keys import Guard
 from service.metrics import Metrics
 from service.middleware import context_of
 from service.rendering import render
@@ -20,11 +21,14 @@ JSON = (b"content-type", b"application/json")
 class SearchEndpoint:
     """Admits, checks, searches inline on the event loop, and answers."""
 
-    def __init__(self, *, serving: Serving, admission: Admission, bodies: BodyReader, metrics: Metrics) -> None:
+    def __init__(
+        self, *, serving: Serving, admission: Admission, bodies: BodyReader, metrics: Metrics, guard: Guard
+    ) -> None:
         self._serving = serving
         self._admission = admission
         self._bodies = bodies
         self._metrics = metrics
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -34,6 +38,7 @@ class SearchEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         clock = context_of(scope).clock
+        self._guard.check(scope["headers"], "read")
         admitted = self._admission.enter(not_before_ns=free_since(scope))
         try:
             if client_gone(scope):

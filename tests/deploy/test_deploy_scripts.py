@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from index.catalogue import KEY_FILE, Catalogue
+from index.catalogue import Catalogue
+from index.cursor_key import KEY_FILE
 from index.generations import open_current
 from tests.helpers import small_featurizer
 from tests.small_release import small_catalogue, small_release

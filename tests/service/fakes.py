@@ -12,6 +12,7 @@ from index.conditions import Condition
 from index.filtered import FilterUse, Narrowed
 from index.generations import Generation, GenerationManifest
 from index.lexical import LexicalHits
+from index.log import Backlog
 from index.operating_points import EFFORTS, OperatingPoint, OperatingPoints
 from models.features import QueryFeatures
 from models.runtime import GoldenQuery
@@ -73,10 +74,15 @@ class Permissive:
 class NumberedCatalogue:
     """A `Catalogue` of which only the product numbers matter."""
 
+    writable = False
+    sequence = 1
+    backlog = Backlog(count=0, oldest=None, age_s=0.0)
+    failed_count = 0
+
     def cursor_key(self) -> bytes:
         return b"k" * 32
 
-    def fragments(self, numbers: Iterable[int]) -> list[bytes]:
+    def fragments_if_any(self, numbers: Iterable[int]) -> list[bytes]:
         return [b'"id":"%d"' % number for number in numbers]
 
     def close(self) -> None:

@@ -114,9 +114,9 @@ def test_a_generation_with_one_byte_changed_is_refused(copies: Settings, name: s
 
 
 def test_a_generation_of_another_release_is_refused(copies: Settings, tmp_path: Path) -> None:
-    """Vectors of two models must never meet."""
+    """Vectors of two models must never meet. The release that it is of does not lie beside the one named."""
     assert copies.release is not None
-    other = tmp_path / "other"
+    other = tmp_path / "elsewhere" / "other"
     shutil.copytree(copies.release, other)
     manifest = other / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"id":"small"', b'"id":"other"'))
