@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from models.training.checkpoint import Evaluation
     from models.training.run import TrainingRecord
     from models.training.trainer import Reporter
+    from service.activation import Activation
 
 ProgressCallback = Callable[[int, int], None]  # done, total
 
@@ -67,9 +68,11 @@ import_app = typer.Typer(
 bench_app = typer.Typer(
     help="Measure, beside a baseline in the same run: JSON, Markdown and a plot.", no_args_is_help=True
 )
+release_app = typer.Typer(help="Change the release that is served, without a gap.", no_args_is_help=True)
 catalogue_app = typer.Typer(help="Look after a catalogue: check, back up, move, compact.", no_args_is_help=True)
 data_app.add_typer(import_app, name="import")
 app.add_typer(data_app, name="data")
+app.add_typer(release_app, name="release")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(bench_app, name="bench")
 
@@ -173,6 +176,10 @@ RowsOption = Annotated[
 ]
 JobsOption = Annotated[
     int, typer.Option(min=1, help="Runs at a time; they share the cores.", show_default="one for each core")
+]
+ServiceUrl = Annotated[str, typer.Option(help="The service.")]
+KeyOption = Annotated[
+    str | None, typer.Option(envvar="QUE2SEARCH_KEY", help="API key of scope admin, where keys are configured.")
 ]
 BenchOut = Annotated[Path, in_home("--out", "bench", "Folder for the JSON, the Markdown and the plot.")]
 IndexCache = Annotated[Path, in_home("--cache", "bench/indexes", "Keeps built indexes, so that a second run measures.")]
@@ -727,6 +734,52 @@ def search(
     for note in notes_of(answer):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     write_json(answer, json_file)
+
+
+@release_app.command("activate")
+def release_activate(
+    name: Annotated[str, typer.Argument(help="The release's folder, beside the one that is served.")],
+    url: ServiceUrl = "http://127.0.0.1:8000",
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Instead of a running service: this catalogue, while none runs.")
+    ] = None,
+    releases: Annotated[
+        Path | None, typer.Option(help="With --catalogue: where releases lie. Default: HOME/releases.")
+    ] = None,
+    key: KeyOption = None,
+) -> None:
+    """Embed what the catalogue holds by another release, build its index, and serve it. Run again, it goes on.
+
+    What was served before stays to be gone back to, by the same command.
+    """
+    from service.client import activate_release
+
+    with progress_bars("embedding", "building") as bars:
+        progress = dict(zip(("embedding", "building"), bars, strict=True))
+
+        def tell(activation: "Activation") -> None:
+            if activation.total:
+                progress[activation.state](activation.done, activation.total)
+
+        if catalogue is None:
+            for activation in activate_release(url, name, key=key):
+                tell(activation)
+        else:
+            activate_offline(name, catalogue, releases or home() / "releases", tell)
+    finish(f"release {name} is served", {"release": name}, None)
+
+
+@release_app.command("show")
+def release_show(
+    url: ServiceUrl = "http://127.0.0.1:8000", key: KeyOption = None, json_file: JsonOption = None
+) -> None:
+    """What a running service serves, what it served before, and how far a change is."""
+    from service.client import release_status
+
+    status = release_status(url, key=key)
+    for name, value in status.items():
+        console.print(f"{name}: {value}", markup=False, highlight=False)
+    write_json(status, json_file)
 
 
 @catalogue_app.command("check")
@@ -1415,6 +1468,22 @@ def draw_tuning(tuning: "Tuning", generation: "Generation") -> None:
     manifest = generation.manifest
     path = save(tuning, generation.path, title=f"{manifest.factory} over {manifest.count:,} products")
     console.print(f"[green]wrote[/green] {path}", highlight=False, soft_wrap=True)
+
+
+def activate_offline(name: str, catalogue: Path, releases: Path, tell: "Callable[[Activation], None]") -> None:
+    """Activate a release while no server runs on the catalogue."""
+    from index.catalogue import Catalogue
+    from index.lock import exclusive
+    from service.activator import Activator
+    from service.logs import make_logger
+
+    with (
+        exclusive(catalogue, use="que2search release activate"),
+        Catalogue.open(catalogue, readonly=False) as opened,
+    ):
+        log = make_logger("warning")
+        activator = Activator(opened, releases=releases, engine="onnx", workers=0, threads=None, log=log)
+        activator.activate(name, tell=tell)
 
 
 def release_named(release_id: str) -> Path:

@@ -4,7 +4,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache, partial, reduce
+from weakref import proxy
 
 import numpy as np
 
@@ -37,9 +38,10 @@ class Filters:
         self._columns = columns
         self._words = words
         self._all = np.packbits(np.ones(columns.count, dtype=bool), bitorder="little")
-        self._cached_leaf = lru_cache(CACHED)(self._leaf)
-        self._cached_rows = lru_cache(CACHED)(self._rows)
-        self._cached_checked = lru_cache(CACHED)(self._checked)
+        weakly = proxy(self)  # a cycle would keep the mapped columns of a replaced generation until some collection
+        self._cached_leaf = lru_cache(CACHED)(partial(Filters._leaf, weakly))
+        self._cached_rows = lru_cache(CACHED)(partial(Filters._rows, weakly))
+        self._cached_checked = lru_cache(CACHED)(partial(Filters._checked, weakly))
 
     def rows(self, condition: Condition) -> RowFilter:
         """The rows that meet a condition. Raises FilterError as `check`."""

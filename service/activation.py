@@ -16,6 +16,7 @@ from index.files import sync_file, write_atomically
 ACTIVATE_FILE: Final = "ACTIVATE"
 ACTIVATION_FILE: Final = "activation.json"
 PREVIOUS_FILE: Final = "PREVIOUS"
+RELEASE: Final = "/admin/release"  # the route that asks and tells
 
 State = Literal["asked", "validating", "embedding", "building", "switching", "active", "refused"]
 ENDED: Final = frozenset({"active", "refused"})

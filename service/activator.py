@@ -3,6 +3,7 @@
 Each step leaves what it did on disk, so one that was killed goes on when it is begun again.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Activator:
         releases: the folder that the releases lie in.
         engine: that the workers run the query tower with.
         workers: how many there are; 0: no server runs.
-        threads: of the builds; as many as there are cores when None.
+        threads: of the document tower and the builds; as many as there are cores when None.
         log: where changes are told.
     """
 
@@ -73,7 +74,9 @@ class Activator:
             return lambda done, total: tell(Activation(release=name, state=state, done=done, total=total))
 
         telling("validating")
-        release = _checked(open_release(named(self._releases, name), engine=self._engine))
+        release = open_release(named(self._releases, name), engine=self._engine)
+        release.document_tower(threads=self._threads or len(os.sched_getaffinity(0)))
+        _check(release)
         present = open_current(self._path, verify=False).manifest
         if present.release == release.id:
             return
@@ -152,8 +155,8 @@ class Activator:
             fill(self._catalogue, release, progress=embedding)
 
 
-def _checked(release: Release) -> Release:
-    """A release that makes vectors of the size it says, of finite numbers. Raises ReleaseError."""
+def _check(release: Release) -> None:
+    """Raises ReleaseError unless both towers make vectors of the size that the manifest says, of finite numbers."""
     golden = release.golden_queries()
     if not golden:
         raise ReleaseError(f"{release.path} has no golden queries to warm up with; export it again")
@@ -167,4 +170,3 @@ def _checked(release: Release) -> Release:
                 f"the {tower} tower of {release.path} makes vectors of shape {vector.shape}, not of {release.dim} "
                 "finite numbers; export it again"
             )
-    return release

@@ -22,6 +22,7 @@ from service.loading import Load, load_pipeline
 from service.logs import make_logger
 from service.metrics import Metrics
 from service.middleware import METHODS, SEARCH, RequestContextMiddleware
+from service.parent import end_with_parent
 from service.pipeline import Pipeline
 from service.products import Product
 from service.responses import add_error_handlers
@@ -78,6 +79,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
+        end_with_parent()
         loading = asyncio.create_task(_start(serving, settings, load=load, log=log, counters=counters, watch=folder))
         yield {DOOR: Door(admission, counters)}
         await _stop(loading)

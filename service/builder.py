@@ -31,7 +31,7 @@ from service.settings import Settings, load_settings
 LOOK_EVERY_S: Final = 1.0
 RETRY_S: Final = 600.0  # after a compaction that failed
 TELL_EVERY_S: Final = 0.5
-NICENESS: Final = 10  # the indexer comes first
+NICENESS: Final = 19  # searches and the indexer come first
 LOCK_FILE: Final = "BUILDER"  # a builder whose server was killed may take a moment to end
 ENTRIES_PER_CHANGE: Final = 2  # of the log: a write, and its publication
 

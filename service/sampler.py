@@ -1,9 +1,9 @@
 """The sampler: a process beside the workers that searches a few live queries again, exactly.
 
 It reads what `service.watch` sends, compares it with exact search, and saves a report. It yields to everything else on
-the machine, and ends when the server that started it is gone.
+the machine, and ends when the server that started it is gone. When another generation becomes current it begins anew.
 
-    python -m service.sampler FOLDER CATALOGUE GENERATION SHARE
+    python -m service.sampler FOLDER CATALOGUE SHARE
 """
 
 import os
@@ -12,14 +12,14 @@ import shutil
 import socket
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any, BinaryIO, Final
 
 from index.catalogue import Catalogue
 from index.drift import DriftGauge
-from index.generations import Generation, generation_path, open_generation
+from index.generations import Generation, current_number, open_current
 from index.operating_points import EFFORTS, OperatingPoints
 from index.sweep import ann_recall, nearest
 from service.logs import make_logger
@@ -94,15 +94,23 @@ def promised_recall(points: OperatingPoints, offline: Mapping[str, float]) -> di
     return {effort: min(target, offline[effort]) for effort, target in targets.items() if effort in offline}
 
 
-def run(sampler: Sampler, samples: socket.socket, *, folder: Path, share: float, alive: BinaryIO) -> None:
-    """Take samples until `alive` ends, working at most `share` of the time."""
+def run(
+    sampler: Sampler,
+    samples: socket.socket,
+    *,
+    folder: Path,
+    share: float,
+    alive: BinaryIO,
+    is_current: Callable[[], bool],
+) -> bool:
+    """Take samples, working at most `share` of the time, until `alive` ends: then True. False: no longer current."""
     refresh_at = monotonic() + DRIFT_EVERY_S
     sources: list[Any] = [samples, alive]
     sampler.report().save(folder)
-    while True:
+    while is_current():
         readable, _, _ = select.select(sources, [], [], max(0.0, refresh_at - monotonic()))
         if alive in readable:
-            return
+            return True
         started = perf_counter()
         if samples in readable:
             sampler.take(samples.recv(MAX_BYTES))
@@ -113,6 +121,7 @@ def run(sampler: Sampler, samples: socket.socket, *, folder: Path, share: float,
         # By the clock, not by CPU time: reading vectors from disk, or waiting behind others, also calls for rest.
         worked = perf_counter() - started
         select.select([alive], [], [], worked / share - worked)
+    return False
 
 
 def listen_for_samples(folder: Path) -> socket.socket:
@@ -124,16 +133,28 @@ def listen_for_samples(folder: Path) -> socket.socket:
     return samples
 
 
+def _watched(catalogue: Catalogue, samples: socket.socket, *, folder: Path, share: float) -> bool:
+    """Watch the current generation; see `run`."""
+    generation = open_current(catalogue.path, verify=False)  # the workers verified it
+    return run(
+        Sampler(generation, catalogue),
+        samples,
+        folder=folder,
+        share=share,
+        alive=sys.stdin.buffer,
+        is_current=lambda: current_number(catalogue.path) == generation.number,
+    )
+
+
 def main(arguments: list[str]) -> int:
     """The process; its exit code."""
-    folder, catalogue_path, number, share = Path(arguments[0]), Path(arguments[1]), int(arguments[2]), arguments[3]
+    folder, catalogue_path, share = Path(arguments[0]), Path(arguments[1]), float(arguments[2])
     log = make_logger("error")
     os.nice(_LOWEST_PRIORITY)
     try:
-        generation = open_generation(generation_path(catalogue_path, number), verify=False)  # the workers verified it
         with Catalogue.open(catalogue_path) as catalogue, listen_for_samples(folder) as samples:
-            sampler = Sampler(generation, catalogue)
-            run(sampler, samples, folder=folder, share=float(share), alive=sys.stdin.buffer)
+            while not _watched(catalogue, samples, folder=folder, share=share):
+                pass
     except Exception:
         log.exception("the watch failed")
         return 1

@@ -20,8 +20,7 @@ from service.watch_report import REPORT_FILE
 def watched(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
     """Run the sampler while the block runs. Without one, which the log then tells, the server serves all the same."""
     os.environ.pop(WATCH_DIR, None)
-    generation = _current(settings)
-    if settings.watch_share == 0 or generation is None:
+    if settings.watch_share == 0 or not _has_generation(settings):
         yield
         return
     try:
@@ -32,7 +31,7 @@ def watched(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
         return
     with folder as path:
         os.environ[WATCH_DIR] = path
-        arguments = [path, str(settings.catalogue), str(generation), str(settings.watch_cpu)]
+        arguments = [path, str(settings.catalogue), str(settings.watch_cpu)]
         report = Path(path) / REPORT_FILE
         try:
             with kept(
@@ -47,9 +46,9 @@ def watched(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
             del os.environ[WATCH_DIR]
 
 
-def _current(settings: Settings) -> int | None:
-    """The generation that the workers will open; None where there is none, which is theirs to tell."""
+def _has_generation(settings: Settings) -> bool:
+    """Whether there is one that the workers will open; where there is none, that is theirs to tell."""
     try:
-        return None if settings.catalogue is None else current_number(settings.catalogue)
+        return settings.catalogue is not None and current_number(settings.catalogue) > 0
     except IndexFileError:
-        return None
+        return False

@@ -3,12 +3,12 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
 from index.errors import SearchIndexError
-from index.generations import current_number
+from index.generations import OPERATING_POINTS_FILE, current_number, generation_path
 from index.live import LiveIndex
 from index.succession import next_number
 from models.errors import ModelsError
@@ -21,10 +21,17 @@ from service.settings import Settings
 REST_S: Final = 0.002  # of the event loop between searches of the warm-up: those of users come first
 
 
-class Successor:
-    """Makes the generation ready that `NEXT` names, or that became current without it; by itself it changes nothing.
+class _Wanted(NamedTuple):
+    """A generation, with the operating points that it has just now."""
 
-    Its methods are called on the event loop.
+    number: int
+    tuned_ns: int  # when they were written; 0: nobody knows
+
+
+class Successor:
+    """Makes the generation ready that `NEXT` names, or that became current, or was tuned, without it.
+
+    By itself it changes nothing. Its methods are called on the event loop.
 
     Args:
         catalogue_path: the catalogue's folder.
@@ -36,7 +43,8 @@ class Successor:
         self._path = catalogue_path
         self._settings = settings
         self._log = log
-        self._number: int | None = None  # of the generation that is served, made ready, or cannot be
+        self._served: _Wanted | None = None
+        self._wanted: _Wanted | None = None  # is served, or made ready, or cannot be
         self._making: asyncio.Task[None] | None = None
         self.ready: Pipeline | None = None
 
@@ -48,14 +56,16 @@ class Successor:
         """
         proposed = next_number(self._path)  # before CURRENT: a renamed file is seen once or twice, never not at all
         current = current_number(self._path)
-        wanted = current if proposed is None else proposed
-        if wanted != self._number:
-            self._begin(present, wanted)
+        wanted = self._tuned(current if proposed is None else proposed)
+        if self._served is None:
+            self._begin(present)
+        if wanted != self._wanted:
+            self._change(present, wanted)
         if self.ready is None or self.ready.generation.number != current:
             return None
         if self.ready.live.applied < present.live.applied:  # what was searchable stays so
             return None
-        ready, self.ready = self.ready, None
+        ready, self.ready, self._served = self.ready, None, self._wanted
         return ready
 
     def serving(self, pipeline: Pipeline) -> None:
@@ -68,13 +78,24 @@ class Successor:
         with suppress(OSError):
             fall_silent(self._path)
 
-    def _begin(self, present: Pipeline, number: int) -> None:
+    def _begin(self, present: Pipeline) -> None:
+        self._served = self._wanted = self._tuned(present.generation.number)
+        self.serving(present)
+
+    def _change(self, present: Pipeline, wanted: _Wanted) -> None:
         self._give_up()
-        self._number = number
-        if number == present.generation.number:
+        self._wanted = wanted
+        if wanted == self._served:
             self.serving(present)
         else:
-            self._making = asyncio.create_task(self._make(present, number))
+            self._making = asyncio.create_task(self._make(present, wanted.number))
+
+    def _tuned(self, number: int) -> _Wanted:
+        try:
+            status = (generation_path(self._path, number) / OPERATING_POINTS_FILE).stat()
+        except OSError:
+            return _Wanted(number, 0)
+        return _Wanted(number, status.st_mtime_ns)
 
     def _give_up(self) -> None:
         if self._making is not None:

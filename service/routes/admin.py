@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import Meta
 
 from models.errors import ReleaseError
-from service.activation import Activation, ask, previous_release, told
+from service.activation import RELEASE, Activation, ask, previous_release, told
 from service.body import BodyReader
 from service.errors import ConflictError, InvalidFieldError, NotReadyError
 from service.indexer_process import is_written
@@ -18,8 +18,6 @@ from service.responses import json_response
 from service.schemas import from_json
 from service.serving import Serving
 from service.settings import Settings
-
-RELEASE = "/admin/release"
 
 
 class ActivateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from index.operating_points import EFFORTS
+from index.operating_points import EFFORTS, OperatingPoint
 from service.metrics import Metrics
+from service.pipeline import Answer
 from service.recall_window import Recall
 from service.watch_report import WatchReport
 
@@ -52,13 +53,24 @@ def known_series() -> dict[str, dict[str, set[str]]]:
 
 def series_of(metrics: Metrics) -> dict[str, dict[str, set[str]]]:
     metrics.serving(release="r", generation=1, engine="onnx")
-    metrics.searched(
-        first_page=True,
-        effort=EFFORTS[0],
+    answer = Answer(
+        query="lamp",
+        page=1,
+        hits=[],
+        cursor=None,
         mode="vector",
+        point=OperatingPoint(effort=EFFORTS[0], nprobe=1, candidates=100),
+        filter=None,
+        per_seller=None,
         degraded=False,
-        stages_ns=dict.fromkeys(("featurise", "query_tower", "ann", "products", "total"), 1),
+        release="r",
+        generation=1,
+        query_truncated=False,
+        query_known=False,
+        explanation=None,
     )
+    stages = dict.fromkeys(("featurise", "query_tower", "ann", "products", "total"), 1)
+    metrics.searched(answer, stages_ns=stages)
     series: dict[str, dict[str, set[str]]] = {}
     for name, labels in re.findall(r"^(q2s_\w+)(?:\{(.*)\})? ", metrics.text().decode(), flags=re.MULTILINE):
         of_series = series.setdefault(name, {})

@@ -1,9 +1,12 @@
 """Compaction beside searches and writes, and what happens when those who take part in a change of generation do not."""
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,6 +20,7 @@ from index.catalogue import Catalogue
 from index.generations import current_number, manifests
 from index.succession import next_number, propose
 from service.handover import HandoverError, UnservableError, Word, hand_over, say
+from service.loading import load_pipeline, warm_up
 from service.settings import Settings
 from tests.helpers import product_vectors, small_catalogue, small_featurizer
 from tests.service.real_server import PATIENCE_S, Server, server
@@ -130,6 +134,24 @@ def test_memory_comes_back_to_its_level(settings: Settings) -> None:
     assert levels[-1] < 1.1 * levels[0], levels
 
 
+def test_a_replaced_pipeline_is_let_go_of_at_once(settings: Settings) -> None:
+    """Without a collection of garbage, which would hold up the searches: nothing in it refers to itself."""
+    pipeline = load_pipeline(settings)
+    asyncio.run(warm_up(pipeline, limit=3))
+    generation, catalogue = pipeline.generation, pipeline.catalogue
+    parts = [pipeline, pipeline.live, generation, generation.ann, generation.columns, generation.lexical]
+    left = [weakref.ref(part) for part in parts]
+    gc.collect()
+    gc.disable()
+    try:
+        pipeline.retire()
+        del pipeline, generation, parts
+        assert [None] * 6 == [part() for part in left]
+    finally:
+        gc.enable()
+        catalogue.close()
+
+
 def test_a_killed_builder_begins_again(settings: Settings) -> None:
     """Killed as soon as it is about to build: the compaction comes all the same, and no half of one stays."""
     with server(settings) as running:
@@ -149,6 +171,15 @@ def test_a_killed_worker_comes_back_with_what_is_current(settings: Settings) -> 
         processes(running, "multiprocessing.spawn")[0].kill()
         wait_for_generation(running, 2)
         running.wait_until_ready()
+
+
+def test_workers_end_with_a_server_that_was_killed(settings: Settings) -> None:
+    """And so do the processes beside it: none of them answers, or changes anything, after it."""
+    with server(settings) as running:
+        others = psutil.Process(running.process.pid).children()
+        running.process.kill()
+        running.process.wait()
+        wait_until(lambda: not any(process.is_running() for process in others))
 
 
 def test_all_workers_have_to_be_ready(catalogue_path: Path) -> None:
@@ -173,8 +204,7 @@ def test_the_dead_and_those_of_other_generations_do_not_count(catalogue_path: Pa
     """A file of a process that is gone, and a word about generation 1."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    say_when_proposed(catalogue_path, Word(generation=1, serving=True))
-    say_when_proposed(catalogue_path, Word(generation=2), process=gone.pid)
+    say_when_proposed(catalogue_path, Word(generation=1, serving=True), in_the_name_of=gone.pid)
 
     with pytest.raises(HandoverError, match="0 of 1 workers"):
         hand_over(catalogue_path, 2, workers=1, patience_s=1.0)
@@ -188,16 +218,15 @@ def test_without_workers_nobody_is_waited_for(catalogue_path: Path) -> None:
     assert (2, None) == (current_number(catalogue_path), next_number(catalogue_path))
 
 
-def say_when_proposed(catalogue_path: Path, word: Word, *, process: int | None = None) -> None:
-    """As a worker, once generation 2 is proposed; in the name of another process if one is given."""
+def say_when_proposed(catalogue_path: Path, word: Word, *, in_the_name_of: int | None = None) -> None:
+    """As a worker, once generation 2 is proposed; and, in the name of another process, that it is ready for it."""
 
     def speak() -> None:
         while next_number(catalogue_path) is None:
             sleep(0.001)
-        if process is None:
-            say(catalogue_path, word)
-        else:
-            say(catalogue_path, word)
-            (catalogue_path / "workers" / str(os.getpid())).rename(catalogue_path / "workers" / str(process))
+        if in_the_name_of is not None:
+            say(catalogue_path, Word(generation=2))
+            (catalogue_path / "workers" / str(os.getpid())).rename(catalogue_path / "workers" / str(in_the_name_of))
+        say(catalogue_path, word)
 
     threading.Thread(target=speak, daemon=True).start()
