@@ -19,11 +19,12 @@ from service.clock import STAGES, Clock
 from service.loading import UNHURRIED, load_pipeline
 from service.pipeline import Answer, Pipeline
 from service.rendering import render
-from service.schemas import MAX_QUERY, SearchRequest
+from service.schemas import MAX_BATCH, MAX_QUERY, SearchRequest
 from service.settings import load_settings
 
 FIRST, LATER = "first page", "later page"
 FEATURISER, TOWER = "featuriser alone", "query tower alone"
+BATCH = "first page, in a batch"
 DEEP_PAGES = (10, 50)  # beside pages 1 and 2: what a page costs must not depend on its number
 DEEP_WALKS = 50  # queries that are followed so far
 RECALL_QUERIES = 200  # searched exactly, to tell what the pages' efforts find
@@ -62,7 +63,7 @@ def run(
     pages = {FIRST: firsts, LATER: list(following(pipeline, firsts))}
     pages |= {f"page {page}": deep_page(pipeline, firsts[:DEEP_WALKS], page) for page in DEEP_PAGES}
     pages = {name: requests for name, requests in pages.items() if requests}
-    arms = parts(pipeline, asked.queries, calls=calls)
+    arms = parts(pipeline, asked.queries, calls=calls) | {BATCH: partial(timed_batches, pipeline, firsts, calls)}
     arms |= {name: partial(timed_answers, pipeline, requests, calls) for name, requests in pages.items()}
     with pinned() as core:
         measured = interleave(arms, blocks=blocks, progress=progress)
@@ -74,7 +75,7 @@ def run(
         title=f"Search of {manifest.count:,} products in-process, one thread",
         rows=[
             *(_row(name, effective[name], measured.arms[name], recalls[name]) for name in pages),
-            *({"name": name, **_times(measured.arms[name])} for name in (FEATURISER, TOWER)),
+            *({"name": name, **_times(measured.arms[name])} for name in (BATCH, FEATURISER, TOWER)),
         ],
         conditions=conditions(
             threads=1,
@@ -90,7 +91,8 @@ def run(
         ),
         notes=[
             "stages are medians, and 99th percentiles behind them; p99.9 is of all calls together;",
-            "rest: what a call takes beside its stages: checking the walk, rendering the answer and keeping time.",
+            "rest: what a call takes beside its stages: checking the walk, rendering the answer and keeping time;",
+            _per_core(measured.arms),
             *measured.notes(),
         ],
         histograms={name: encoded(arm.latencies_us) for name, arm in measured.arms.items() if name in pages},
@@ -159,6 +161,21 @@ def timed_answers(pipeline: Pipeline, requests: list[SearchRequest], calls: int,
     )
 
 
+def timed_batches(pipeline: Pipeline, requests: list[SearchRequest], calls: int, block: int) -> Block:
+    """A block of batches as large as they may be, about `calls` searches in all; times are those of one search."""
+    size = min(MAX_BATCH, len(requests))
+    batches = max(1, calls // size)
+
+    def call(at: int) -> None:
+        batch = [requests[(at * size + place) % len(requests)] for place in range(size)]
+        for request, embedded in zip(batch, pipeline.embed(batch), strict=True):
+            clock = Clock()
+            render(pipeline.search(request, clock=clock, budget=UNHURRIED, embedded=embedded), clock)
+
+    ran = timed(call, calls=batches, first=block * batches)
+    return Block(latencies_us=ran.latencies_us / size, cpu_us=None if ran.cpu_us is None else ran.cpu_us / size)
+
+
 def ann_recall_at_10(pipeline: Pipeline, pages: Mapping[str, Answer], queries: list[Query]) -> dict[str, float]:
     """By page: the mean share of the exact ten nearest that its operating point finds."""
     vectors = np.stack([pipeline.release.embed_query(*query) for query in queries])  # (q, d)
@@ -182,6 +199,14 @@ def _row(name: str, found: Answer, arm: Arm, recall: float) -> Row:
         **{f"{stage}_us": arm.stages_us[stage] for stage in stages},
         **{f"{stage}_p99_us": arm.stages_p99_us[stage] for stage in stages},
     }
+
+
+def _per_core(arms: Mapping[str, Arm]) -> str:
+    together, alone = (1e6 / arms[name].p50_us for name in (BATCH, FIRST))
+    return (
+        f"a batch of {MAX_BATCH} runs the tower once, and its time is that of one search in it: "
+        f"a core answers {together:,.0f} a second so, {alone:,.0f} one by one."
+    )
 
 
 def _times(arm: Arm) -> Row:
