@@ -19,6 +19,7 @@ from service.client import ClientError
 from service.server import listen
 
 HOST = "127.0.0.1"
+SEARCH_ONLY = {"Q2S_WRITES": "false"}  # several servers of one measurement share a catalogue
 NO_CACHE = {"Q2S_QUERY_CACHE": "0"}  # queries asked twice would measure it
 START_S = 120.0
 STOP_S = 40.0
@@ -52,7 +53,7 @@ def started(
     options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", 1]
     command = [sys.executable, ROOT / "que2search.py", "serve", *options]
     watch = {} if watch_share is None else {"Q2S_WATCH_SHARE": str(watch_share)}
-    chosen = NO_CACHE | watch | dict(settings or {})
+    chosen = SEARCH_ONLY | NO_CACHE | watch | dict(settings or {})
     with launched([*map(str, command)], port=port, ready="/readyz", settings=chosen) as server:
         yield server
 

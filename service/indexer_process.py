@@ -24,4 +24,4 @@ def indexed(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
 def is_written(settings: Settings) -> bool:
     """Whether this server makes what is written searchable, and builds what is to be served next."""
     release, catalogue = settings.release, settings.catalogue
-    return settings.indexer and release is not None and catalogue is not None and os.access(catalogue, os.W_OK)
+    return settings.writes and release is not None and catalogue is not None and os.access(catalogue, os.W_OK)

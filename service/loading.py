@@ -50,7 +50,7 @@ def load_pipeline(settings: Settings) -> Pipeline:
         pipeline = Pipeline(
             release=release,
             generation=generation,
-            catalogue=_open_catalogue(settings.catalogue),
+            catalogue=_open_catalogue(settings.catalogue, writes=settings.writes),
             max_effort=settings.max_effort,
             timeout_ms=settings.timeout_ms,
             query_vectors=_query_vectors(settings),
@@ -116,10 +116,10 @@ def _release(settings: Settings, usual: Path, release_id: str) -> Release:
     return open_release(release_for(release_id, usual=usual), engine=settings.engine)
 
 
-def _open_catalogue(path: Path) -> Catalogue:
+def _open_catalogue(path: Path, *, writes: bool) -> Catalogue:
     """For writing too, where its folder allows it."""
     try:
-        return Catalogue.open(path, readonly=not os.access(path, os.W_OK))
+        return Catalogue.open(path, readonly=not (writes and os.access(path, os.W_OK)))
     except CatalogueError:
         return Catalogue.open(path)  # which says what is wrong, if it is more than that
 

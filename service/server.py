@@ -63,9 +63,9 @@ def serve(settings: Settings) -> None:
 
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:
-    """Keep other servers, and commands that change it in bulk, off a catalogue that can be written."""
+    """Keep other writing servers, and commands that change it in bulk, off the catalogue that this one writes."""
     path = settings.catalogue
-    if path is None or not path.is_dir() or not os.access(path, os.W_OK):
+    if path is None or not settings.writes or not path.is_dir() or not os.access(path, os.W_OK):
         return nullcontext()
     return exclusive(path, use="que2search serve")
 

@@ -46,7 +46,9 @@ class Serving:
         """What products are written through. Raises NotReadyError while nothing is served, or it cannot be written."""
         self.require()
         if self._writes is None:
-            raise NotReadyError("the catalogue was opened for reading only: its folder cannot be written to")
+            raise NotReadyError(
+                "the catalogue was opened for reading only: Q2S_WRITES is off, or its folder cannot be written to"
+            )
         return self._writes
 
     def close(self) -> None:

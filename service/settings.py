@@ -53,9 +53,9 @@ class Settings(BaseSettings):
     max_backlog: Annotated[int, Field(ge=1)] = Field(
         default=100_000, description="products that may wait to be embedded before further writes are refused (429)"
     )
-    indexer: bool = Field(
+    writes: bool = Field(
         default=True,
-        description="run the indexer and the builder, which make what is written searchable, and compact it",
+        description="take writes, alone on the catalogue, with an indexer and a builder; False: only search",
     )
     compact_at: Annotated[float, Field(ge=0)] = Field(
         default=0.05, description="share of the products whose changes call for a new generation (0: none ever do)"

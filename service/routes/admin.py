@@ -46,7 +46,7 @@ def router(*, serving: Serving, guard: Guard, bodies: BodyReader, settings: Sett
         name = from_json(await bodies.read(request.receive), ActivateRequest).release
         pipeline = serving.require()
         if not is_written(settings):
-            raise NotReadyError("this server builds nothing: its catalogue is read-only, or Q2S_INDEXER is off")
+            raise NotReadyError("this server builds nothing: its catalogue is read-only, or Q2S_WRITES is off")
         try:
             named(pipeline.release.path.parent, name)
         except ReleaseError as exc:
