@@ -20,7 +20,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of its own, with its indexer: other tests must not see what is written here."""
     release = small_release(tmp_path_factory.mktemp("releases"), featurizer=small_featurizer())
     catalogue = small_catalogue(tmp_path_factory.mktemp("home"), release, products=300, factory="IVF16,Flat")
-    with server(Settings(release=release, catalogue=catalogue, warmup_queries=3, timeout_ms=60_000)) as running:
+    with server(
+        Settings(release=release, catalogue=catalogue, warmup_queries=3, timeout_ms=60_000, max_standing_ms=1_000)
+    ) as running:
         yield running
 
 
@@ -197,7 +199,9 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     """What was acknowledged when the server was killed, searchable or not."""
     release = small_release(tmp_path / "releases", featurizer=small_featurizer())
     catalogue = small_catalogue(tmp_path / "home", release, products=100, factory="Flat")
-    settings = Settings(release=release, catalogue=catalogue, warmup_queries=3, timeout_ms=60_000)
+    settings = Settings(
+        release=release, catalogue=catalogue, warmup_queries=3, timeout_ms=60_000, max_standing_ms=1_000
+    )
     with server(settings) as running:
         for at in range(20):
             assert 202 == httpx.put(f"{running.url}/products/p-{at}", json=LAMP).status_code

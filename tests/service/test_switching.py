@@ -45,6 +45,8 @@ def settings(release: Path, tmp_path: Path) -> Settings:
         catalogue=catalogue,
         warmup_queries=3,
         timeout_ms=60_000,
+        max_waiting_ms=10_000,  # a test machine that others use is no overload
+        max_standing_ms=10_000,
         workers=2,
         watch_share=0,
         compact_at=0.01,
