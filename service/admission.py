@@ -55,6 +55,7 @@ class Admission:
         self._in_turn = 0
         self._left_ns = 0
         self._expected = 0  # let through the door, to be picked up in the next turn
+        self._turned_away = False  # some were not, since the last turn began
         self._search_us = 0.0
         self._empty_ns = now_ns()  # when the queue was empty last
 
@@ -96,6 +97,7 @@ class Admission:
         waited_ns = 0 if since is None else max(0, now - max(since, not_before_ns))
         waits_us = waited_ns / 1000 + self._expected * self._search_us
         if waits_us > self._limit_us(now):
+            self._turned_away = True
             return True
         self._expected += 1
         return False
@@ -114,8 +116,9 @@ class Admission:
 
     def _end_turn(self, started: int) -> None:
         """Runs after the turn's requests; the loop has read meanwhile what the next turn will pick up."""
-        if self._in_turn == 1:
+        if self._in_turn == 1 and not self._turned_away:
             self._empty_ns = started
+        self._turned_away = False
         spent_us = (self._left_ns - started) / 1000 / self._in_turn
         self._search_us += _WEIGHT * (max(spent_us, 0.0) - self._search_us)
         self._turn_before_ns, self._turn_started_ns = started, None
@@ -126,4 +129,6 @@ class Admission:
     def _rest(self, turn: int) -> None:
         """No other turn has followed that one: whoever comes next has not waited."""
         if turn == self._turn:
-            self._turn_before_ns, self._empty_ns = None, self._now_ns()
+            self._turn_before_ns = None
+            if not self._turned_away:
+                self._empty_ns = self._now_ns()

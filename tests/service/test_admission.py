@@ -197,3 +197,18 @@ def test_the_number_in_flight_is_limited() -> None:
         admission.enter()
 
     asyncio.run(three())
+
+
+def test_whom_the_door_turns_away_stands_in_the_queue_too() -> None:
+    """One search of 4 ms a turn, while the door refuses others: no turn is an empty queue, so 5 ms are the limit."""
+
+    async def overloaded() -> float:
+        turns = Turns(max_waiting_ms=6, max_standing_ms=5)
+        for _ in range(60):
+            turns.search(milliseconds=4)
+            for _ in range(40):
+                turns.admission.shut(not_before_ns=int(turns.now_ms * 1e6))
+            await turns.next_turn()
+        return turns.admission._limit_us(int(turns.now_ms * 1e6))
+
+    assert 5_000 == asyncio.run(overloaded())
