@@ -127,15 +127,22 @@ def _ask(git: str, *arguments: str) -> str:
 
 
 @contextmanager
+def kept_to(core: int) -> Iterator[None]:
+    """Keep this thread, and processes started meanwhile, on one core."""
+    granted = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, granted)
+
+
+@contextmanager
 def pinned() -> Iterator[int]:
-    """Keep this thread, and processes started meanwhile, on one core; gives its number.
+    """`kept_to` a core, whose number it gives.
 
     Waking another core of a virtual machine costs more than what is measured here.
     """
-    granted = os.sched_getaffinity(0)
-    core = max(granted)  # the first one also serves interrupts
-    os.sched_setaffinity(0, {core})
-    try:
+    core = max(os.sched_getaffinity(0))  # the first one also serves interrupts
+    with kept_to(core):
         yield core
-    finally:
-        os.sched_setaffinity(0, granted)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
+from benchmarks.axes import label_logarithmic
 from benchmarks.blocks import Arm, Block, Progress, in_turn, interleave
 from benchmarks.conditions import conditions, pinned
 from benchmarks.filter_cases import FILTERS, KINDS, Ask, Case, filter_cases
@@ -76,9 +77,7 @@ class FiltersResult(BenchResult):
         self._draw(time, "p50_us")
         recall.set(ylabel="ann_recall@10", ylim=(0, 1.03))
         time.set(ylabel="p50, microseconds", yscale="log")
-        time.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        time.yaxis.set_major_formatter("{x:,.0f}")
-        time.yaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(time.yaxis)
         figure.suptitle(f"{self.title}\ndashed: Faiss' own filter at the same nprobe")
         figure.legend(*recall.get_legend_handles_labels(), loc="outside right upper")
         return figure

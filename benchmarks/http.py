@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,12 +14,12 @@ import numpy as np
 from benchmarks.answers import is_degraded, server_total_us
 from benchmarks.blocks import Arm, Block, Measured, Progress, interleave, timed
 from benchmarks.client import Answered, KeptConnection
-from benchmarks.conditions import conditions, pinned
+from benchmarks.conditions import conditions, kept_to, pinned
 from benchmarks.floors import EMPTY_FASTAPI, FLOOR_TARGET, FLOORS, started_floor
 from benchmarks.histograms import encoded
 from benchmarks.queries import Query, choose
 from benchmarks.report import Row
-from benchmarks.server import Server, cpu_seconds, existing, started
+from benchmarks.server import PATIENT, Server, cpu_seconds, existing, started
 from benchmarks.tails import TailResult
 from models.runtime import open_release
 from service.client import ClientError
@@ -30,7 +30,6 @@ LIVEZ, FIRST, LATER = "GET /livez", "search, first page", "search, later page"
 
 Layout = Literal["one-core", "two-cores"]
 # One client cannot overload a server, but others on the machine can make it look so: nothing is to be refused then.
-PATIENT = {"Q2S_MAX_WAITING_MS": "10000", "Q2S_MAX_STANDING_MS": "10000"}
 LAYOUTS: tuple[Layout, ...] = ("one-core", "two-cores")
 
 
@@ -164,20 +163,9 @@ def next_target(connection: KeptConnection, first: str) -> str | None:
 
 def block_of(asked: Asked, core: int, calls: int, block: int) -> Block:
     """A block of requests from a client on `core`, over a connection of its own: servers close those that wait long."""
-    with on_core(core), KeptConnection(asked.server.host, asked.server.port) as connection:
+    with kept_to(core), KeptConnection(asked.server.host, asked.server.port) as connection:
         connection.get(asked.targets[0])
         return timed_gets(connection, asked.server, asked.targets, calls, block)
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Run this thread there meanwhile."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def timed_gets(connection: KeptConnection, server: Server, targets: Sequence[str], calls: int, block: int) -> Block:

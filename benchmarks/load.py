@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from benchmarks.conditions import ROOT
+from benchmarks.conditions import ROOT, kept_to
 from benchmarks.load_queries import read_golden_queries
 from benchmarks.load_schedule import Arrivals
 from benchmarks.server import existing, started
@@ -146,14 +146,3 @@ def locust(options: dict[str, object], *, core: int) -> int:
     environment = os.environ | {"GEVENT_BACKEND": "select", "OMP_NUM_THREADS": "1"}
     with kept_to(core):
         return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
-
-
-@contextmanager
-def kept_to(core: int) -> Iterator[None]:
-    """Keep processes started meanwhile on one core."""
-    granted = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, granted)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from benchmarks.axes import CURVE, over_percentiles, place
 from benchmarks.load_record import CLIENT, FROM_SEND, LATE, Recorder
 from benchmarks.load_walk import FIRST, LATER
 from benchmarks.report import BenchResult, Row
@@ -17,7 +17,6 @@ FLOOR = "empty route"
 SHOWN: Mapping[str, float] = {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9, "max": 100}
 COLUMNS = [(side, at) for side in ("server", "client") for at in ("p50", "p99", "p99_9")]
 COLUMNS += [("over floor", "p50"), ("over floor", "p99")]
-CURVE = [100 * (1 - 10 ** (-step / 20)) for step in range(81)]  # 0 to 99.99, twenty for each tenth of what is left
 LATE_US = 1000  # a generator that is later than this at its P99 is part of what it measures
 
 
@@ -68,18 +67,10 @@ class LoadResult(BenchResult):
         for name, curve in self.curves.items():
             side, row = name.split(", ", 1)
             style = "-" if side == "server" else "--"
-            x, y = [1 / (1 - at / 100) for at, _ in curve], [us / 1000 for _, us in curve]
+            x, y = [place(at) for at, _ in curve], [us / 1000 for _, us in curve]
             axes.plot(x, y, style, color=colours[row], label=name)
         axes.axhline(self.budget_ms, color="tab:red", linewidth=1, label=f"budget at P99: {self.budget_ms:g} ms")
-        axes.set(title=self.title, xlabel="percentile", ylabel="milliseconds", xscale="log", yscale="log")
-        ticks = (0, 50, 90, 99, 99.9, 99.99)
-        axes.xaxis.set_major_locator(FixedLocator([1 / (1 - tick / 100) for tick in ticks]))
-        axes.set_xticklabels([f"{tick:g}" for tick in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.3)
+        over_percentiles(axes, self.title)
         axes.legend()
         return figure
 

@@ -13,8 +13,9 @@ from benchmarks.blocks import Arm, Progress, interleave
 from benchmarks.client import KeptConnection
 from benchmarks.conditions import conditions, pinned, searched
 from benchmarks.http import EMPTY_ROUTE, FLOOR, timed_gets
+from benchmarks.queries import Query, golden
 from benchmarks.report import BenchResult, Row
-from benchmarks.search import answer, following, golden_requests, timed_answers
+from benchmarks.search import answer, first_requests, following, timed_answers
 from benchmarks.server import started
 from models.errors import DataError
 from service.clock import Clock
@@ -73,7 +74,8 @@ def run(
     pipeline = load_pipeline(
         load_settings({}, overrides={"release": release, "catalogue": catalogue, "query_cache": 0})
     )
-    firsts = golden_requests(pipeline) if queries is None else [SearchRequest(q=query) for query in queries]
+    chosen = golden(pipeline.release) if queries is None else [Query(text, None) for text in queries]
+    firsts = first_requests(chosen)
     every = list(_every(pipeline, firsts, expression))
     with ExitStack() as stack:
         core = stack.enter_context(pinned())

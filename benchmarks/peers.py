@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmarks.axes import label_logarithmic
 from benchmarks.blocks import Arm, Block, Progress, in_turn, interleave
 from benchmarks.conditions import conditions, pinned
 from benchmarks.peer_indexes import (
@@ -81,9 +81,7 @@ class PeersResult(BenchResult):
             recall, p50 = ([row[column] for row in rows] for column in ("ann_recall_at_10", "p50_us"))
             axes.plot(recall, p50, "o-", label=name)  # type: ignore[arg-type]  # the measured ones are numbers
         axes.set(title=self.title, xlabel="ann_recall@10", ylabel="p50, microseconds", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:,.0f}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(axes.yaxis)
         axes.grid(alpha=0.3)
         figure.legend(loc="outside right upper")
         return figure

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmarks.axes import label_logarithmic
 from benchmarks.tails import TailResult
 
 CURVES = {"p50_us": "P50", "p99_us": "P99", "server_p99_us": "P99 in the server"}
@@ -30,9 +30,7 @@ class RatesResult(TailResult):
                 axes.plot(*zip(*known, strict=True), "o-", label=label)
         axes.axvline(self.capacity_per_s, color="tab:gray", linestyle="--", label="saturation")
         axes.set(title=self.title, xlabel="requests a second, Poisson", ylabel="milliseconds", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(axes.yaxis, "{x:g}")
         axes.grid(alpha=0.3)
         axes.legend()
         return figure

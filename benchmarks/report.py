@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from rich.table import Table
+
+from benchmarks.axes import label_logarithmic
 
 Row = Mapping[str, str | int | float | None]
 
@@ -60,9 +61,7 @@ class BenchResult:
         axes.plot(p50, names, "o", color="tab:blue", label="p50")
         axes.plot(p99, names, "|", color="tab:gray", markersize=12, label="p99")
         axes.set(title=self.title, xlabel="microseconds", xscale="log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
         axes.margins(y=0.4)
         axes.legend()

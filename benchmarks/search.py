@@ -19,7 +19,7 @@ from service.clock import STAGES, Clock
 from service.loading import UNHURRIED, load_pipeline
 from service.pipeline import Answer, Pipeline
 from service.rendering import render
-from service.schemas import MAX_BATCH, MAX_QUERY, SearchRequest
+from service.schemas import MAX_BATCH, SearchRequest
 from service.settings import load_settings
 
 FIRST, LATER = "first page", "later page"
@@ -59,7 +59,7 @@ def run(
     overrides = {"release": release, "catalogue": catalogue, "engine": engine, "query_cache": 0}
     pipeline = load_pipeline(load_settings({}, overrides=overrides))
     asked = choose(pipeline.release, data, count=queries, seed=seed)
-    firsts = [SearchRequest(q=query.text, country=query.country) for query in asked.queries]
+    firsts = first_requests(asked.queries)
     pages = {FIRST: firsts, LATER: list(following(pipeline, firsts))}
     pages |= {f"page {page}": deep_page(pipeline, firsts[:DEEP_WALKS], page) for page in DEEP_PAGES}
     pages = {name: requests for name, requests in pages.items() if requests}
@@ -111,10 +111,9 @@ def parts(pipeline: Pipeline, queries: list[Query], *, calls: int) -> dict[str, 
     }
 
 
-def golden_requests(pipeline: Pipeline) -> list[SearchRequest]:
-    """Page 1 of every golden query."""
-    golden = pipeline.release.golden_queries()
-    return [SearchRequest(q=query.query[:MAX_QUERY], country=query.country) for query in golden]
+def first_requests(queries: Iterable[Query]) -> list[SearchRequest]:
+    """Page 1 of every query."""
+    return [SearchRequest(q=query.text, country=query.country) for query in queries]
 
 
 def next_page(pipeline: Pipeline, request: SearchRequest) -> SearchRequest | None:

@@ -13,7 +13,7 @@ from benchmarks.client import KeptConnection
 from benchmarks.conditions import conditions, pinned
 from benchmarks.floors import EMPTY_FASTAPI, FLOOR_TARGET, started_floor
 from benchmarks.report import BenchResult, Row
-from benchmarks.server import HOST, Server, free_port, launched, started
+from benchmarks.server import HOST, PATIENT, Server, free_port, launched, started
 from benchmarks.service_blocks import CONNECTIONS, Asked, MeasuredServices, ask_all, measure, memory_mb
 from benchmarks.service_material import Material, material
 from benchmarks.service_stacks import (
@@ -37,7 +37,6 @@ from benchmarks.vectors import K
 
 OURS = "ours"
 # All connections busy on one core is overload; the others then wait, and ours must neither refuse nor search less.
-PATIENT = {"Q2S_MAX_WAITING_MS": "10000", "Q2S_MAX_STANDING_MS": "10000"}
 READY = "/openapi.json"  # FastAPI answers it as soon as it has started
 
 

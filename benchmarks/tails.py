@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from benchmarks.axes import CURVE, over_percentiles, place
 from benchmarks.histograms import save_histogram
 from benchmarks.report import BenchResult
-
-_CURVE = [100 * (1 - 10 ** (-step / 20)) for step in range(81)]  # 0 to 99.99, twenty for each tenth of what is left
-_TICKS = (0, 50, 90, 99, 99.9, 99.99)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +28,8 @@ class TailResult(BenchResult):
         axes = figure.subplots()
         for name, encoded in self.histograms.items():
             curve = curve_of(HdrHistogram.decode(encoded))
-            axes.plot([1 / (1 - at / 100) for at, _ in curve], [us / 1000 for _, us in curve], label=name)
-        axes.set(title=self.title, xlabel="percentile", ylabel="milliseconds")
-        _stretch(axes)
+            axes.plot([place(at) for at, _ in curve], [us / 1000 for _, us in curve], label=name)
+        over_percentiles(axes, self.title)
         axes.legend()
         return figure
 
@@ -48,19 +43,8 @@ class TailResult(BenchResult):
 
 def curve_of(histogram: HdrHistogram) -> list[tuple[float, int]]:
     """(percentile, microseconds), as far as there are calls: a percentile that none is beyond says nothing."""
-    known = [at for at in _CURVE if histogram.total_count * (1 - at / 100) >= 1]
+    known = [at for at in CURVE if histogram.total_count * (1 - at / 100) >= 1]
     return sorted(histogram.get_percentile_to_value_dict(known).items())
-
-
-def _stretch(axes: Axes) -> None:
-    axes.set(xscale="log", yscale="log")
-    axes.xaxis.set_major_locator(FixedLocator([1 / (1 - tick / 100) for tick in _TICKS]))
-    axes.set_xticklabels([f"{tick:g}" for tick in _TICKS])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
 
 
 def _as_file_name(row: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
+from benchmarks.axes import label_logarithmic
 from index.operating_points import EFFORTS, OperatingPoint
 from index.sweep import Measured
 from index.tune import Tuning
@@ -111,9 +112,7 @@ def _scale(axes: Axes, tuning: Tuning) -> None:
     axes.yaxis.set_major_locator(FixedLocator([_drawn(recall) for recall in RECALLS]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda recall, _: f"{recall:g}" if recall < _drawn(1) else "1")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    label_logarithmic(axes.xaxis)
     axes.grid(alpha=0.25)
 
 

@@ -9,8 +9,9 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.blocks import Arm, Block, Progress, in_turn, interleave
 from benchmarks.conditions import conditions, pinned, searched
+from benchmarks.queries import golden
 from benchmarks.report import BenchResult, Row
-from benchmarks.search import answer, golden_requests
+from benchmarks.search import answer, first_requests
 from service.clock import Clock
 from service.errors import NotReadyError
 from service.loading import load_pipeline
@@ -52,7 +53,7 @@ def run(
     overrides = {"release": release, "catalogue": catalogue, "watch_share": share, "query_cache": 0}
     settings = load_settings({}, overrides=overrides)
     pipeline = load_pipeline(settings)
-    requests = golden_requests(pipeline)
+    requests = first_requests(golden(pipeline.release))
     shares = {OFF: None, OFF_AGAIN: None, ON: share, EVERY: 1.0}
     with (
         pinned() as core,

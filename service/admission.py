@@ -74,7 +74,7 @@ class Admission:
             started = self._begin_turn(now)
         self._in_turn += 1
         since = started if self._turn_before_ns is None else self._turn_before_ns
-        waited_us = max(0, now - max(since, not_before_ns)) / 1000
+        waited_us = _age_us(now, since, not_before_ns)
         limit_us = self._limit_us(now)
         if waited_us > limit_us:
             raise OverloadedError(f"the request waited {waited_us / 1000:.1f} ms, limit {limit_us / 1000:g} ms")
@@ -94,8 +94,7 @@ class Admission:
         """
         now = self._now_ns()
         since = self._turn_before_ns if self._turn_started_ns is None else self._turn_started_ns
-        waited_ns = 0 if since is None else max(0, now - max(since, not_before_ns))
-        waits_us = waited_ns / 1000 + self._expected * self._search_us
+        waits_us = _age_us(now, now if since is None else since, not_before_ns) + self._expected * self._search_us
         if waits_us > self._limit_us(now):
             self._turned_away = True
             return True
@@ -132,3 +131,7 @@ class Admission:
             self._turn_before_ns = None
             if not self._turned_away:
                 self._empty_ns = self._now_ns()
+
+
+def _age_us(now: int, since: int, not_before_ns: int) -> float:
+    return max(0, now - max(since, not_before_ns)) / 1000

@@ -50,6 +50,10 @@ class ProblemError(ServiceError):
         self.members = dict(members or {})
         self.headers: dict[str, str] = {}
 
+    def body(self, request_id: str) -> bytes:
+        """The problem document."""
+        return problem_body(self.status, self.detail, members=self.members, request_id=request_id)
+
 
 class UnparsableError(ProblemError):
     """Not JSON, or not UTF-8."""

@@ -1,5 +1,6 @@
 """A product as the write routes take it, checked in one pass, and as the catalogue keeps it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -83,6 +84,13 @@ def check_id(product_id: str) -> None:
     """Raises InvalidFieldError for what is no product id."""
     if not 1 <= len(product_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES or CONTROL.search(product_id):
         raise InvalidFieldError("id", product_id, f"1 to {MAX_ID_BYTES} bytes of UTF-8, no control characters")
+
+
+def check_images(vectors: Sequence[Sequence[float]] | None, *, field: str, dim: int) -> None:
+    """Raises InvalidFieldError, naming the field, for image vectors of another size than the release reads."""
+    for vector in vectors or ():
+        if len(vector) != dim:
+            raise InvalidFieldError(field, vector, f"this release reads image vectors of {dim} numbers")
 
 
 def shown(product: dict[str, Any]) -> dict[str, Any]:

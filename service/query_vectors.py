@@ -91,7 +91,7 @@ class QueryEmbedder:
     def all(self, requests: Sequence[SearchRequest]) -> list[Embedded]:
         """Each query's vector; those that are not kept by one run of the tower, which costs far less than many."""
         keys = [(request.q, request.country) for request in requests]
-        found = {key: known for key in keys if self._kept and (known := self._kept.get(key))}
+        found = {key: known for key in keys if self._kept is not None and (known := self._kept.get(key))}
         lacking = [key for key in dict.fromkeys(keys) if key not in found]
         if lacking:
             texts, countries = zip(*lacking, strict=True)

@@ -14,8 +14,7 @@ def json_response(content: object) -> Response:
 
 
 def problem_response(problem: ProblemError, scope: Scope) -> Response:
-    body = problem_body(problem.status, problem.detail, members=problem.members, request_id=context_of(scope).id)
-    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+    return Response(problem.body(context_of(scope).id), problem.status, problem.headers, MEDIA_TYPE)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -5,19 +5,16 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from index.lock import exclusive
-from service.builder_process import built
 from service.connection import Connection
 from service.errors import ListenError
-from service.indexer_process import indexed
 from service.logs import make_logger, uvicorn_logging
 from service.sampler_process import watched
 from service.settings import Settings, as_environment
+from service.upkeep import kept_up
 
 APP = "service.app:create_app"
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when a worker imports it
@@ -54,20 +51,11 @@ def serve(settings: Settings) -> None:
     )
     # uvicorn ends by raising the signal that stopped it once more: without this the exit code would be -15.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
-    beside = (watched(settings, log=log), indexed(settings, log=log), built(settings, log=log))
-    with listening, _alone(settings), beside[0], beside[1], beside[2]:
+    with listening, kept_up(settings, log=log), watched(settings, log=log):
         if settings.workers == 1:
             uvicorn.Server(config).run([listening])
         else:
             _supervise(config, listening)
-
-
-def _alone(settings: Settings) -> AbstractContextManager[None]:
-    """Keep other writing servers, and commands that change it in bulk, off the catalogue that this one writes."""
-    path = settings.catalogue
-    if path is None or not settings.writes or not path.is_dir() or not os.access(path, os.W_OK):
-        return nullcontext()
-    return exclusive(path, use="que2search serve")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -45,7 +45,7 @@ class Writer:
         Raises:
             ProblemError: it cannot be made, too many products wait to be embedded, or the disk fails; says which.
         """
-        self.check_backlog()
+        self._check_backlog()
         written: asyncio.Future[Write | WriteProblem] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(change, written))
         if self._committing is None or self._committing.done():
@@ -63,10 +63,10 @@ class Writer:
         Raises:
             ProblemError: as `write`, of the whole group.
         """
-        self.check_backlog()
+        self._check_backlog()
         return await self._off_the_loop(lambda: self._catalogue.write(changes, request=request))
 
-    def check_backlog(self) -> None:
+    def _check_backlog(self) -> None:
         """Raises OverloadedError where the indexer is too far behind."""
         waiting = self._catalogue.backlog.count
         if waiting >= self._max_backlog:

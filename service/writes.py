@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from index.catalogue import Catalogue
-from service.errors import InvalidFieldError
 from service.pipeline import Pipeline
-from service.products import Product
+from service.products import Product, check_images
 from service.visibility import Waiter
 from service.writer import Writer
 
@@ -45,8 +44,4 @@ class Writes:
 
     def check_images(self, product: Product) -> None:
         """Raises InvalidFieldError for image vectors that the release cannot read."""
-        for vector in product.image_vectors or ():
-            if len(vector) != self.image_dim:
-                raise InvalidFieldError(
-                    "image_vectors", vector, f"this release reads image vectors of {self.image_dim} numbers"
-                )
+        check_images(product.image_vectors, field="image_vectors", dim=self.image_dim)

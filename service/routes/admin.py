@@ -10,7 +10,6 @@ from models.errors import ReleaseError
 from service.activation import RELEASE, Activation, ask, previous_release, told
 from service.body import BodyReader
 from service.errors import ConflictError, InvalidFieldError, NotReadyError
-from service.indexer_process import is_written
 from service.keys import Guard
 from service.openapi import problems, ref
 from service.releases import named
@@ -18,6 +17,7 @@ from service.responses import json_response
 from service.schemas import from_json
 from service.serving import Serving
 from service.settings import Settings
+from service.upkeep import is_written
 
 
 class ActivateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

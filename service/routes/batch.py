@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from service.admission import Admission, Admitted
 from service.body import BodyReader
 from service.clock import Clock
-from service.errors import ProblemError, problem_body
+from service.errors import ProblemError
 from service.keys import Guard
 from service.metrics import Metrics
 from service.middleware import context_of
@@ -77,6 +77,6 @@ def _answer(
         body = render(answer, clock)
     except ProblemError as problem:
         metrics.problem(problem.status)
-        return problem_body(problem.status, problem.detail, members=problem.members, request_id=request_id)
+        return problem.body(request_id)
     metrics.searched(answer, stages_ns=clock.stages_ns)
     return body

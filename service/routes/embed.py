@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from models.runtime import Release
 from service.admission import Admission
 from service.body import BodyReader
-from service.errors import InvalidFieldError
 from service.keys import Guard
 from service.openapi import EMBED
+from service.products import check_images
 from service.responses import json_response
-from service.schemas import EmbedRequest, ProductFields, from_json
+from service.schemas import EmbedRequest, from_json
 from service.serving import Serving
 
 
@@ -37,15 +37,8 @@ def router(*, serving: Serving, admission: Admission, bodies: BodyReader, guard:
 
 async def _embed(wanted: EmbedRequest, release: Release) -> np.ndarray:
     if wanted.product is not None:
-        _check_images(wanted.product, dim=release.featurizer.spec.image_dim)
+        dim = release.featurizer.spec.image_dim
+        check_images(wanted.product.image_vectors, field="product.image_vectors", dim=dim)
         # The document tower takes milliseconds: beside the event loop, which searches meanwhile.
         return await asyncio.to_thread(release.embed_product, msgspec.structs.asdict(wanted.product))
     return release.embed_query(wanted.query or "", wanted.country)  # a request without a product has a query
-
-
-def _check_images(product: ProductFields, *, dim: int) -> None:
-    for vector in product.image_vectors or ():
-        if len(vector) != dim:
-            raise InvalidFieldError(
-                "product.image_vectors", vector, f"this release reads image vectors of {dim} numbers"
-            )
