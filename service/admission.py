@@ -6,7 +6,9 @@ their sockets until the next turn. A request of a turn that follows another at o
 of the turn before, but no older than the last answer on its connection: that bound is its waiting time.
 
 How long one may wait depends on the queue, as at Facebook (Maurer, "Fail at Scale", ACM Queue 2015): a burst is worked
-off, while a queue that has not been empty for a while is no burst, and waiting in it helps nobody.
+off, while a queue that has not been empty for a while is no burst, and waiting in it helps nobody. Refusing keeps a
+queue short, so that it is empty now and then for as long as the overload lasts: a refusal too says that there is one,
+and it is over when nobody had to be refused for a while.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from typing import NamedTuple
 from service.errors import OverloadedError
 
 STANDING_NS = 100_000_000  # a queue that has not been empty for so long stands
+CALM_NS = 1_000_000_000  # without a refusal, the overload is over: those refused come back after as long
 _PAUSE_NS = 10_000_000  # longer after the last answer, a turn follows no other: the loop stood still, or was stopped
 _WEIGHT = 0.1  # of the newest turn in the mean time of a search
 
@@ -31,7 +34,7 @@ class Admission:
 
     Args:
         max_waiting_ms: a request that waited longer is refused; past half of it, its effort is lowered.
-        max_standing_ms: the same while the queue stands.
+        max_standing_ms: the same while the queue stands, or somebody was refused shortly before.
         max_in_flight: requests at once, those whose body is still arriving included.
         now_ns: the clock.
     """
@@ -58,6 +61,7 @@ class Admission:
         self._turned_away = False  # some were not, since the last turn began
         self._search_us = 0.0
         self._empty_ns = now_ns()  # when the queue was empty last
+        self._refused_ns: int | None = None  # when somebody was refused last
 
     def enter(self, *, not_before_ns: int = 0) -> Admitted:
         """Let one request in; every `enter` that returns is followed by a `leave`.
@@ -77,6 +81,7 @@ class Admission:
         waited_us = _age_us(now, since, not_before_ns)
         limit_us = self._limit_us(now)
         if waited_us > limit_us:
+            self._refused_ns = now
             raise OverloadedError(f"the request waited {waited_us / 1000:.1f} ms, limit {limit_us / 1000:g} ms")
         if self._in_flight >= self._max_in_flight:
             raise OverloadedError(f"{self._in_flight} requests in flight, limit {self._max_in_flight}")
@@ -96,13 +101,15 @@ class Admission:
         since = self._turn_before_ns if self._turn_started_ns is None else self._turn_started_ns
         waits_us = _age_us(now, now if since is None else since, not_before_ns) + self._expected * self._search_us
         if waits_us > self._limit_us(now):
-            self._turned_away = True
+            self._turned_away, self._refused_ns = True, now
             return True
         self._expected += 1
         return False
 
     def _limit_us(self, now: int) -> float:
-        return self._max_standing_us if now - self._empty_ns > STANDING_NS else self._max_waiting_us
+        stands = now - self._empty_ns > STANDING_NS
+        calm = self._refused_ns is None or now - self._refused_ns > CALM_NS
+        return self._max_waiting_us if calm and not stands else self._max_standing_us
 
     def _begin_turn(self, now: int) -> int:
         if now - self._left_ns > _PAUSE_NS:

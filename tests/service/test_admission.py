@@ -5,6 +5,7 @@ from time import sleep
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from index.operating_points import EFFORTS
@@ -212,3 +213,66 @@ def test_whom_the_door_turns_away_stands_in_the_queue_too() -> None:
         return turns.admission._limit_us(int(turns.now_ms * 1e6))
 
     assert 5_000 == asyncio.run(overloaded())
+
+
+def test_a_refusal_says_that_there_is_an_overload_until_a_second_has_passed_without_one() -> None:
+    """12 ms are too long at first (10 are the limit); then 6 are, though the queue was empty in between."""
+
+    async def one_after_another(rests_ms: list[float], turn_ms: float) -> list[bool]:
+        turns, refused = Turns(max_waiting_ms=10), []
+        for rest_ms in rests_ms:
+            turns.search(milliseconds=turn_ms)
+            await turns.next_turn()
+            refused.append(turns.admission.shut())
+            await turns.next_turn(rounds=4)
+            turns.now_ms += rest_ms
+            turn_ms = 6
+        return refused
+
+    assert [True, True, True] == asyncio.run(one_after_another([500, 500, 500], turn_ms=12))
+    assert [True, False, False] == asyncio.run(one_after_another([1_100, 500, 500], turn_ms=12))
+
+
+async def waits_under(load: float, *, seconds: float = 4.0, search_ms: float = 1.0, refusal_ms: float = 0.08) -> Any:
+    """A loop in simulated time: (n,) how long those let in had to wait for their answer, in ms, and how many were not.
+
+    Args:
+        load: requests that arrive, as a multiple of what the loop can answer; at random times.
+    """
+    turns = Turns(max_waiting_ms=50, max_in_flight=10_000)
+    arrivals = np.cumsum(np.random.default_rng(7).exponential(search_ms / load, size=int(1000 * seconds * load)))
+    waited, refused, at = [], 0, 0
+    while at < len(arrivals):
+        if arrivals[at] > turns.now_ms:  # the loop has nothing to do
+            await turns.next_turn(rounds=4)
+            turns.now_ms = arrivals[at]
+        here = arrivals[at : np.searchsorted(arrivals, turns.now_ms, side="right")]
+        at += len(here)
+        let_in = [arrived for arrived in here if not turns.admission.shut()]
+        turns.now_ms += refusal_ms * (len(here) - len(let_in))
+        refused += len(here) - len(let_in)
+        for arrived in let_in:
+            try:
+                turns.search(milliseconds=search_ms)
+                waited.append(turns.now_ms - arrived)
+            except OverloadedError:
+                refused += 1
+        await turns.next_turn()
+    return np.array(waited[len(waited) // 4 :]), refused
+
+
+@pytest.mark.parametrize("load", [1.5, 3.0, 6.0])
+def test_those_let_in_are_answered_soon_however_many_come(load: float) -> None:
+    """Searches of 1 ms, at most 5 ms of waiting: 99 of 100 let in have their answer within 8 ms, at any load."""
+    waited, refused = asyncio.run(waits_under(load))
+
+    assert np.quantile(waited, 0.99) < 8
+    assert refused > 0
+
+
+def test_a_loop_that_keeps_up_refuses_nobody() -> None:
+    """At 0.7 of what it can answer there are short queues, and all are worked off."""
+    waited, refused = asyncio.run(waits_under(0.7))
+
+    assert 0 == refused
+    assert np.median(waited) < 3
