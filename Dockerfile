@@ -32,6 +32,7 @@ FROM training AS release
 ARG PRODUCTS=6000
 ENV Q2S_HOME=/opt/que2search/sample
 COPY que2search.py ./
+COPY commands commands
 COPY models models
 COPY index index
 RUN python -m que2search data sample --products "$PRODUCTS" \
@@ -44,6 +45,7 @@ RUN python -m que2search build \
 # ---- the code, compiled once here because nothing can be written where it runs
 FROM base AS source
 COPY que2search.py pyproject.toml ./
+COPY commands commands
 COPY models models
 COPY index index
 COPY service service

@@ -103,11 +103,11 @@ def test_results_can_be_read_by_machines(tmp_path: Path) -> None:
 
 def test_a_killed_build_goes_on_where_it_stopped(release_dir: Path, tmp_path: Path) -> None:
     """Killed behind the first of two chunks: its vectors stay, and the second run embeds the rest alone."""
+    from commands.embedding import fill_catalogue
     from index.catalogue import Catalogue
     from models.data.schema import Dataset
     from models.embed import CHUNK
     from models.runtime import open_release
-    from que2search import fill_catalogue
     from tests.helpers import small_dataset
 
     class Killed(Exception):
@@ -144,8 +144,8 @@ def test_home_is_where_defaults_lie(tmp_path: Path) -> None:
 
 def test_tuning_tells_kinds_of_queries_apart() -> None:
     """How frequent, how long in characters, and from where; what is not known is called so."""
+    from commands.judged import strata_of
     from models.runtime import GoldenQuery
-    from que2search import strata_of
 
     golden = [
         GoldenQuery(query="sofa", country="GB", language="en", stratum="head"),
@@ -165,10 +165,10 @@ def test_the_radius_is_judged_by_what_the_catalogue_has(tmp_path: Path) -> None:
     """Forty queries rate p0 relevant, p1 not, and a product that is gone: precision rises from 1/2 to 1 above p1."""
     from types import SimpleNamespace
 
+    from commands.judged import judged_queries, judged_radius
     from index.exact import ExactIndex
     from index.radius import RadiusRule
     from models.runtime import Judgement
-    from que2search import judged_queries, judged_radius
     from tests.helpers import small_catalogue
 
     vectors = np.array([[0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
@@ -192,7 +192,7 @@ def test_the_radius_is_judged_by_what_the_catalogue_has(tmp_path: Path) -> None:
 
 def test_an_explained_answer_is_shown_with_its_parts() -> None:
     """Either leg's score and rank are columns; what was done for the whole page stands below, a line each."""
-    from que2search import hits_table, notes_of
+    from commands.answers import hits_table, notes_of
 
     answer = {
         "hits": [
@@ -240,7 +240,7 @@ def test_an_explained_answer_is_shown_with_its_parts() -> None:
 
 def test_an_answer_that_was_not_explained_is_shown_without_parts() -> None:
     """Nothing about legs, nor about a filter that was not asked for."""
-    from que2search import hits_table, notes_of
+    from commands.answers import hits_table, notes_of
 
     answer = {"hits": [], "search": {"mode": "vector", "filter": None}, "timings_us": {"total": 400}}
 
