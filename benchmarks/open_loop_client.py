@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -21,12 +22,20 @@ DRAIN_S: Final = 5.0  # what is still unanswered so long after the last due time
 _CHUNK: Final = 1 << 16
 
 
+class Upload(msgspec.Struct, frozen=True):
+    """A request that is no GET."""
+
+    method: str
+    target: str
+    body: bytes = b""
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask, and when."""
 
     host: str
     port: int
-    targets: list[str]  # asked in turn, from number `first` on
+    targets: Sequence[str | Upload]  # asked in turn, from number `first` on; a string is what to GET
     rate: float  # requests a second, on average
     seconds: float
     arrivals: Arrivals = "poisson"
@@ -190,8 +199,11 @@ class _Connection:
         return bool(chunk)
 
 
-def _request(load: Load, target: str) -> bytes:
-    return f"GET {target} HTTP/1.1\r\nHost: {load.host}:{load.port}\r\n\r\n".encode()
+def _request(load: Load, asked: str | Upload) -> bytes:
+    if isinstance(asked, str):
+        return f"GET {asked} HTTP/1.1\r\nHost: {load.host}:{load.port}\r\n\r\n".encode()
+    first, host = f"{asked.method} {asked.target} HTTP/1.1", f"Host: {load.host}:{load.port}"
+    return f"{first}\r\n{host}\r\nContent-Length: {len(asked.body)}\r\n\r\n".encode() + asked.body
 
 
 def main() -> None:

@@ -169,7 +169,11 @@ def spent(server: Server) -> float:
 def footprint(server: Server) -> Footprint:
     """What the server holds once its clients have gone."""
     time.sleep(_SETTLED_S)
-    process = _process(server)
+    return held_by(_process(server))
+
+
+def held_by(process: psutil.Process) -> Footprint:
+    """What one process holds."""
     memory = process.memory_info()
     return Footprint(memory.rss - memory.shared, process.num_fds(), process.num_threads())
 

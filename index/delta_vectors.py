@@ -15,7 +15,7 @@ from index.ann import FaissIndex, stay_serial
 from index.exact import ExactIndex, inner_products
 from index.growing import Growing
 
-TAIL = 512  # newest rows, at least, that are compared one by one: more take longer than the lists
+TAIL = 256  # newest rows, at least, that are compared one by one: more take longer than the lists
 MOVED = 64  # rows that go from there to the lists together, which is cheaper than one by one
 LISTS = 256  # at most
 SAMPLE = 4_096  # vectors that are grouped where centroids are of another space than vectors
@@ -63,15 +63,16 @@ class DeltaVectors:
             nprobe: of the generation's search; None: every row is compared.
             least: an inner product.
         """
-        if nprobe is None or self._lists is None or self._lists.ntotal == 0:
-            return self.among(query, np.arange(len(self._vectors)), least=least)
-        tail = np.arange(self._lists.ntotal, len(self._vectors))
+        listed = 0 if nprobe is None or self._lists is None else self._lists.ntotal
+        tail = (inner_products(query[0], self._vectors.rows[listed:]) >= least).nonzero()[0] + listed
+        if nprobe is None or listed == 0:
+            return self.among(query, tail)
         return self.among(query, np.concatenate([self._probed(query, nprobe, least), tail]), least=least)
 
     def among(self, query: np.ndarray, rows: np.ndarray, *, least: float = -np.inf) -> Near:
         """Those of the (r,) int64 rows that score `least` or more."""
         scores = inner_products(query[0], self._vectors.rows, rows)
-        near = np.flatnonzero(scores >= np.float32(least))
+        near = (scores >= least).nonzero()[0]
         return Near(rows[near], scores[near])
 
     def _probed(self, query: np.ndarray, nprobe: int, least: float) -> np.ndarray:
@@ -83,8 +84,11 @@ class DeltaVectors:
         if params is None:
             params = self._params[probed] = faiss.SearchParametersIVF(nprobe=probed)  # type: ignore[call-arg]
         stay_serial()
-        _, _, rows = lists.range_search(query, float(least) - _HALF, params=params)
-        found: np.ndarray = rows
+        # Not by the method of Faiss' Python class: what that does around this call takes half as long as the search.
+        result = faiss.RangeSearchResult(1)
+        lists.range_search_c(1, faiss.swig_ptr(query), float(least) - _HALF, result, params)
+        count = int(faiss.rev_swig_ptr(result.lims, 2)[1])
+        found: np.ndarray = faiss.rev_swig_ptr(result.labels, count).copy()
         return found
 
 

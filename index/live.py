@@ -14,7 +14,7 @@ from index.live_words import LiveWords
 from index.log import Changes
 from index.updates import Updates
 
-AT_ONCE = 8  # entries of the log in a refresh between searches: a millisecond or two
+AT_ONCE = 2  # entries of the log in a refresh between searches, which wait for it: half a millisecond
 _CATCHING_UP = 4_096  # while nobody waits
 _SELLER = "seller"
 

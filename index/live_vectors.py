@@ -77,7 +77,7 @@ class LiveVectors:
         asked = point.candidates + dead.spare(point.candidates)
         hits = ann.search(query, nprobe=point.nprobe, candidates=asked)
         found = ranked(hits)
-        kept = np.flatnonzero(self._updates.places.unchanged(found.numbers))[: point.candidates]
+        kept = self._updates.places.unchanged(found.numbers).nonzero()[0][: point.candidates]
         if len(kept) < point.candidates and len(found.numbers) == asked:  # more may follow
             narrowed = ann.search(query, nprobe=point.nprobe, candidates=point.candidates, only=dead.living())
             return hits, ranked(narrowed)
@@ -108,7 +108,8 @@ def _merged(base: Ranked, fresh: Ranked, *, most: int) -> Hits:
         return Hits(base.numbers[None, :most], base.scores[None, :most])
     numbers = np.concatenate([base.numbers, fresh.numbers])
     scores = np.concatenate([base.scores, fresh.scores])
-    best = np.argsort(-scores, kind="stable")  # quick, since most of it is in order
-    if (np.diff(scores[best]) == 0).any():
+    best = (-scores).argsort(kind="stable")  # quick, since most of it is in order
+    falling = scores[best]
+    if (falling[1:] == falling[:-1]).any():
         best = np.lexsort((numbers, -scores))
-    return Hits(numbers[best[:most]][None], scores[best[:most]][None])
+    return Hits(numbers[best[:most]][None], falling[:most][None])
