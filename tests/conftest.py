@@ -1,12 +1,24 @@
 """What many tests share: one small dataset, run and release, made once, and only where a test asks for them."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# `make test` keeps every core busy, so no library needs threads of its own. Where Faiss is told to take some, they must
+# not spin while they wait: on a shared core that makes an index of the tests up to thirty times as dear.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 settings.register_profile("patient", deadline=None)  # a busy core is no failure
 settings.load_profile("patient")
+
+
+@pytest.hookimpl(trylast=True)  # behind the shuffling
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

@@ -3,40 +3,18 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from que2search import app
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = [
-    [],
-    ["data"],
-    ["data", "sample"],
-    ["data", "import"],
-    ["train"],
-    ["pretrain"],
-    ["evaluate"],
-    ["ablate"],
-    ["ablate-adaptive"],
-    ["export"],
-    ["build"],
-    ["tune"],
-    ["catalogue"],
-    *(["catalogue", name] for name in ("check", "export", "import", "compact", "backup", "restore")),
-    ["serve"],
-    ["search"],
-    ["bench"],
-    ["bench", "towers"],
-    ["bench", "ann"],
-    ["bench", "peers"],
-    ["bench", "services"],
-    ["bench", "scale"],
-    ["bench", "search"],
-    ["bench", "http"],
-    ["bench", "overload"],
-    ["doctor"],
-]
 
 
 def que2search(*arguments: str | Path, home: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -52,12 +30,27 @@ def que2search(*arguments: str | Path, home: Path = ROOT) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def commands(group: Any, *path: str) -> Iterator[list[str]]:
+    """The words that name each command and each group of commands below `group`."""
+    yield list(path)
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *path, name)
+
+
+@pytest.mark.parametrize("command", list(commands(get_command(app))), ids=" ".join)
 def test_every_command_explains_itself(command: list[str]) -> None:
-    result = que2search(*command, "--help")
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+
+    assert 0 == result.exit_code, result.output
+    assert "Usage:" in result.output
+
+
+def test_the_installed_command_explains_itself() -> None:
+    """Its first page names the groups."""
+    result = que2search("--help")
 
     assert 0 == result.returncode, result.stderr
-    assert "Usage:" in result.stdout
+    assert {"data", "release", "catalogue", "bench"} <= set(result.stdout.split())
 
 
 @pytest.mark.parametrize(

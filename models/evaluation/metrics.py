@@ -14,16 +14,12 @@ def batch_hits_at_k(scores: np.ndarray, *, k: int) -> np.ndarray:
         scores: (b, b), row i of the queries against document j; the pair of row i stands on the diagonal.
 
     Returns:
-        (b,) bool: fewer than k documents of the batch score at least as high as the own one. A tie is no find.
+        (b,) bool: fewer than k documents of the batch score at least as high as the own one. A tie is no find. Their
+        mean is the batch recall@K.
     """
     own = np.diagonal(scores)[:, None]  # (b, 1)
     better: np.ndarray = (scores >= own).sum(axis=1) - 1  # without itself
     return better < k
-
-
-def batch_recall_at_k(scores: np.ndarray, *, k: int) -> float:
-    """The share of the rows that `batch_hits_at_k` finds."""
-    return float(batch_hits_at_k(scores, k=k).mean())
 
 
 def roc_auc(relevant: np.ndarray, scores: np.ndarray) -> float | None:

@@ -11,7 +11,7 @@ from index.sweep import Measured
 from index.vector_tables import VectorBatch
 from tests.helpers import product_vectors, query_vectors
 
-COUNT, DIM = 6_000, 32
+COUNT, DIM = 5_000, 16
 
 
 def trial(factory: str, *, recall: float, size: float, p50: float) -> Trial:
@@ -72,7 +72,7 @@ def test_few_vectors_leave_nothing_to_choose() -> None:
 
 
 def test_every_candidate_is_measured_on_the_vectors_and_queries() -> None:
-    """What is re-scored exactly finds all; 8-byte codes alone do not; and memory is in the order that it must be."""
+    """What is re-scored exactly finds all; 4-byte codes alone do not; and memory is in the order that it must be."""
     vectors, queries = product_vectors(COUNT, dim=DIM), query_vectors(30, dim=DIM)
     numbers = np.arange(COUNT, dtype=np.uint32)
     shown: list[tuple[int, int]] = []
@@ -91,7 +91,7 @@ def test_every_candidate_is_measured_on_the_vectors_and_queries() -> None:
     codes_alone = next(trial for factory, trial in tried.items() if factory.startswith("OPQ"))
     assert codes_alone.setting.ann_recall_at_10 < 0.95
     assert codes_alone.bytes_per_product == min(trial.bytes_per_product for trial in choice.trials)
-    assert (8 * COUNT, 8 * COUNT) == shown[-1]  # 6,000 vectors are too few for twice the lists
+    assert (8 * COUNT, 8 * COUNT) == shown[-1]  # 5,000 vectors are too few for twice the lists
     assert sorted(shown) == shown
 
 

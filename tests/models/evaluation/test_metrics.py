@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from models.evaluation.metrics import (
     batch_hits_at_k,
-    batch_recall_at_k,
     ndcg_at_k,
     precision_at_k,
     recall_at_k,
@@ -23,13 +22,13 @@ def test_batch_recall_counts_the_rows_that_find_their_own_document() -> None:
     scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [0.7, 0.6, 0.5]])
 
     assert [True, False, False] == batch_hits_at_k(scores, k=1).tolist()
-    assert [1 / 3, 2 / 3, 1.0] == [batch_recall_at_k(scores, k=k) for k in (1, 2, 3)]
+    assert [1 / 3, 2 / 3, 1.0] == [batch_hits_at_k(scores, k=k).mean() for k in (1, 2, 3)]
 
 
 def test_a_tie_is_no_find_in_a_batch() -> None:
     """A model that gives every pair one score has learnt nothing, and recalls nothing at 1."""
-    assert 0.0 == batch_recall_at_k(np.ones((4, 4)), k=1)
-    assert 1.0 == batch_recall_at_k(np.ones((4, 4)), k=4)
+    assert 0.0 == batch_hits_at_k(np.ones((4, 4)), k=1).mean()
+    assert 1.0 == batch_hits_at_k(np.ones((4, 4)), k=4).mean()
 
 
 def test_roc_auc_is_the_share_of_ordered_pairs() -> None:
@@ -116,7 +115,7 @@ def test_negated_scores_mirror_the_roc_auc(pairs: list[tuple[bool, int]]) -> Non
 def test_batch_recall_never_falls_with_k(size: int, seed: int) -> None:
     """And is 1 when k is the whole batch."""
     scores = np.random.default_rng(seed).integers(0, 4, (size, size)).astype(float)
-    values = [batch_recall_at_k(scores, k=k) for k in range(1, size + 1)]
+    values = [batch_hits_at_k(scores, k=k).mean() for k in range(1, size + 1)]
 
     assert sorted(values) == values
     assert 1.0 == values[-1]
