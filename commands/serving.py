@@ -48,13 +48,16 @@ def key(
     name: Annotated[str, typer.Option(help="Whose key: one word, for the file's reader.")],
     keys: Annotated[Path, in_home("--keys", "keys", "Key file to add it to; Q2S_KEYS_FILE names it to `serve`.")],
     scope: Annotated[ScopeName, typer.Option(help="What it opens; each includes those before it.")] = ScopeName.write,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Writes a second; Q2S_WRITE_RATE is for keys without.")
+    ] = None,
 ) -> None:
     """Make an API key: shown once, kept as a hash. Delete its line, and start the server again, to revoke it."""
     from service.keys import new_key
 
     if not name or len(name.split()) != 1:
         raise typer.BadParameter(f"{name!r} is not one word", param_hint="--name")
-    secret, key = new_key(name, scope.value)
+    secret, key = new_key(name, scope.value, rate=rate)
     keys.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(keys, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:
         file.write(key.line())

@@ -78,6 +78,8 @@ def restore(backup: Path, path: Path, *, progress: Progress | None = None) -> Ba
         path.rmdir()
     with _appearing(path) as beside:
         files = [file for file in sorted(backup.rglob("*")) if file.is_file() and file.name != f"{STORE_FILE}-lock"]
+        if links := [file for file in files if file.is_symlink()]:
+            raise CatalogueError(f"{links[0]} is a link, which no backup holds; copy the file in its place")
         for done, file in enumerate(files, start=1):
             target = beside / file.relative_to(backup)
             target.parent.mkdir(parents=True, exist_ok=True)

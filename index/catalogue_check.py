@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-import msgspec
 import numpy as np
 
 from index.catalogue import STORE_FILE
@@ -147,7 +146,7 @@ def readable(record: bytes) -> dict[str, Any] | None:
     try:
         product = decode_record(record)
         product["product_id"].encode()
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError):
+    except (CatalogueError, KeyError, AttributeError):
         return None
     return product
 

@@ -22,7 +22,7 @@ import numpy as np
 from index.conditions import Op
 from index.errors import IndexFileError
 from index.fields import Bounds, Field, Key, Kind, all_fields, moment
-from index.files import read_sealed_json, write_sealed_json
+from index.files import mapped_array, read_sealed_json, write_sealed_json
 
 FORMAT = 1
 FIELDS_FILE = "fields.json"
@@ -93,11 +93,15 @@ class Columns:
         content = read_sealed_json(folder / FIELDS_FILE, remedy=_REMEDY)
         if content.get("format") != FORMAT:
             raise IndexFileError(f"{folder} has format {content.get('format')}, this version reads {FORMAT}; {_REMEDY}")
-        if content["count"] != count:
-            raise IndexFileError(f"{folder} is over {content['count']} rows, the index has {count}; {_REMEDY}")
+        try:
+            told = msgspec.convert(content, _Told)
+        except msgspec.ValidationError as exc:
+            raise IndexFileError(f"{folder / FIELDS_FILE} names no fields: {exc}; {_REMEDY}") from exc
+        if told.count != count:
+            raise IndexFileError(f"{folder} is over {told.count} rows, the index has {count}; {_REMEDY}")
         columns = {}
-        for place, (*field, n_values) in enumerate(content["fields"]):
-            column = _read_column(folder, place, Field(*field))
+        for place, (name, kind, is_attribute, n_values) in enumerate(told.fields):
+            column = _read_column(folder, place, Field(name, kind, is_attribute))
             _check(folder, column, count=count, n_values=n_values)
             columns[column.field.name] = column
         return cls(columns, count=count)
@@ -136,6 +140,13 @@ class Columns:
         folder.mkdir(parents=True, exist_ok=True)
         fields = [[*collector.field, collector.write(folder, place)] for place, collector in enumerate(collectors)]
         write_sealed_json(folder / FIELDS_FILE, {"format": FORMAT, "count": count, "fields": fields})
+
+
+class _Told(msgspec.Struct):
+    """What `fields.json` says beside its format."""
+
+    count: int
+    fields: list[tuple[str, Kind, bool, int]]  # name, kind, whether it is an attribute, distinct values
 
 
 class _Values(msgspec.Struct, Generic[_Key]):
@@ -229,13 +240,13 @@ def _save_ranks(folder: Path, place: int, ranks: np.ndarray, n_values: int) -> N
 
 
 def _read_column(folder: Path, place: int, field: Field) -> Column:
-    ranks = _map(_ranks_path(folder, place))
+    ranks = mapped_array(_ranks_path(folder, place), remedy=_REMEDY)
     if field.is_ordered:
-        return Column(field, ranks, _map(_numbers_path(folder, place)))
+        return Column(field, ranks, mapped_array(_numbers_path(folder, place), remedy=_REMEDY))
     path = _texts_path(folder, place)
     try:
         values = (_PATHS if field.kind == "path" else _TEXTS).decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise IndexFileError(f"cannot read {path}: {exc}; {_REMEDY}") from exc
     return Column(field, ranks, values.keys, values.shown)
 
@@ -248,13 +259,6 @@ def _check(folder: Path, column: Column, *, count: int, n_values: int) -> None:
         raise IndexFileError(
             f"{folder}: field {column.field.name!r} has ranks and values {found}, not {expected}; {_REMEDY}"
         )
-
-
-def _map(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r"))  # sheds np.memmap, whose indexing is slow
-    except (OSError, ValueError, EOFError) as exc:
-        raise IndexFileError(f"cannot read {path}: {exc}; {_REMEDY}") from exc
 
 
 def _ranks_path(folder: Path, place: int) -> Path:

@@ -82,20 +82,23 @@ class CursorCodec:
     def decode(self, text: str) -> Cursor:
         """The cursor that `encode` wrote. Raises CursorError for anything else."""
         body = self._verified(text)
-        version, release_bytes, digest, effort, position, n_shown = _HEAD.unpack_from(body)
-        if version != VERSION:
-            raise CursorError(f"this cursor has version {version}, this server reads {VERSION}; start again")
-        release_end = _HEAD.size + release_bytes
-        return Cursor(
-            release=body[_HEAD.size : release_end].decode(),
-            digest=digest,
-            effort=EFFORTS[effort],
-            shown=struct.unpack_from(f"<{n_shown}I", body, release_end),
-            position=position,
-        )
+        if body[:1] != bytes([VERSION]):
+            raise CursorError(f"this cursor has another version than {VERSION}, which this server reads; start again")
+        try:
+            _, release_bytes, digest, effort, position, n_shown = _HEAD.unpack_from(body)
+            release_end = _HEAD.size + release_bytes
+            return Cursor(
+                release=body[_HEAD.size : release_end].decode(),
+                digest=digest,
+                effort=EFFORTS[effort],
+                shown=struct.unpack_from(f"<{n_shown}I", body, release_end),
+                position=position,
+            )
+        except (struct.error, UnicodeDecodeError, IndexError) as exc:
+            raise CursorError(f"this cursor is damaged: {exc}; start again") from exc
 
     def _verified(self, text: str) -> bytes:
-        """The signed bytes; everything in them is ours once the signature holds."""
+        """The signed bytes: ours, or those of another version with the same key."""
         forged = CursorError("this cursor was altered or is not of this catalogue; start again without a cursor")
         if len(text) > MAX_CHARS:
             raise forged

@@ -47,7 +47,7 @@ class DriftGauge:
         )
 
     def measure(self) -> Drift:
-        """The drift as of now. Reads all vectors of the release when any product or vector was written since."""
+        """The drift as of now. Reads the newest vectors again when any product or vector was written since."""
         now = (self._catalogue.sequence, self._catalogue.vector_count(self._generation.manifest.release))
         if now != self._seen:
             newest = newest_vectors(self._catalogue, self._generation, limit=SAMPLE)
@@ -86,14 +86,12 @@ def list_imbalance(sizes: np.ndarray) -> float:
 
 
 def newest_vectors(catalogue: Catalogue, generation: Generation, *, limit: int) -> np.ndarray:
-    """(at most limit, dim) float32: of the products that the generation lacks, those with the highest numbers."""
-    newest = np.empty((0, generation.manifest.dim), dtype=np.float32)
-    for batch in catalogue.vectors(generation.manifest.release):
-        at = np.searchsorted(generation.numbers, batch.numbers)
-        known = generation.numbers[np.minimum(at, len(generation.numbers) - 1)] == batch.numbers
-        if not known.all():
-            newest = np.concatenate([newest, batch.vectors[~known]])[-limit:]
-    return newest
+    """(at most limit, dim) float32: of the products that came after all of the generation's, the last ones.
+
+    A number is never given twice, so they lie at the end of the table: what is read does not grow with it.
+    """
+    last = int(generation.numbers[-1]) if len(generation.numbers) else -1
+    return catalogue.newest_vectors(generation.manifest.release, above=last, limit=limit)
 
 
 def _codec(whole: Any) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from index.errors import IndexFileError
 
 
@@ -52,11 +54,23 @@ def read_sealed_json(path: Path, *, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as exc:
         raise IndexFileError(f"{path} is missing; {remedy}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise IndexFileError(f"{path} is not valid JSON, so it was altered or cut short; {remedy}") from exc
     if not isinstance(content, dict) or content.pop("checksum", None) != _checksum(content):
         raise IndexFileError(f"{path} was altered: its checksum does not match its content; {remedy}")
     return content
+
+
+def mapped_array(path: Path, *, remedy: str) -> np.ndarray:
+    """The array of a `.npy` file, mapped: processes share its pages. Never one of pickled objects.
+
+    Raises:
+        IndexFileError: the file is missing or holds no array; the text ends with `remedy`.
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # sheds np.memmap, whose indexing is slow
+    except Exception as exc:  # numpy reads a damaged header as Python, whose tokenizer and parser raise what they like
+        raise IndexFileError(f"cannot read {path}: {exc}; {remedy}") from exc
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from index.ann import FaissIndex, Hits, Ranked, load_faiss_index, ranked
 from index.columns import Columns
 from index.errors import IndexFileError
 from index.exact import ExactIndex
-from index.files import read_sealed_json, sha256_of_file, sync_file, write_atomically, write_sealed_json
+from index.files import mapped_array, read_sealed_json, sha256_of_file, sync_file, write_atomically, write_sealed_json
 from index.filtered import FilteredSearch
 from index.filters import Filters
 from index.hybrid import joined
@@ -118,7 +119,7 @@ def open_generation(path: Path, *, verify: bool = True) -> Generation:
     manifest = read_manifest(path)
     for name, checksum in manifest.files.items():
         _check_file(path / name, checksum if verify else None)
-    numbers = np.asarray(np.load(path / NUMBERS_FILE, mmap_mode="r"))
+    numbers = _numbers(path / NUMBERS_FILE, count=manifest.count)
     ann = load_faiss_index(path / INDEX_FILE, numbers=numbers)
     vectors = ann.stored_vectors()
     if vectors is None:
@@ -162,7 +163,20 @@ def read_manifest(path: Path) -> GenerationManifest:
     if content.get("format") != FORMAT:
         path = path / MANIFEST_FILE
         raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {_REMEDY}")
-    return GenerationManifest(**content)
+    try:
+        manifest = msgspec.convert(content, GenerationManifest)
+    except msgspec.ValidationError as exc:
+        raise IndexFileError(f"{path / MANIFEST_FILE} is no manifest: {exc}; {_REMEDY}") from exc
+    if leading := [name for name in manifest.files if not _is_inside(path, path / name)]:
+        raise IndexFileError(f"{path / MANIFEST_FILE} names files outside the generation: {leading}; {_REMEDY}")
+    return manifest
+
+
+def _is_inside(folder: Path, file: Path) -> bool:
+    try:
+        return file.resolve().is_relative_to(folder.resolve())
+    except ValueError:  # a name with a NUL in it
+        return False
 
 
 def manifests(catalogue_path: Path) -> list[GenerationManifest]:
@@ -214,6 +228,13 @@ def checksums(path: Path) -> dict[str, str]:
     """SHA-256 of the files in a generation's folder that never change, by their path in it."""
     names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     return {name: sha256_of_file(path / name) for name in names if name not in {OPERATING_POINTS_FILE, MANIFEST_FILE}}
+
+
+def _numbers(path: Path, *, count: int) -> np.ndarray:
+    numbers = mapped_array(path, remedy=_REMEDY)
+    if numbers.shape != (count,) or numbers.dtype != np.uint32:
+        raise IndexFileError(f"{path} holds {numbers.dtype} {numbers.shape}, not {count} product numbers; {_REMEDY}")
+    return numbers
 
 
 def _check_file(path: Path, checksum: str | None) -> None:

@@ -70,8 +70,8 @@ def changes(store: Store, tables: Tables, after: int, limit: int, release: str) 
         start = get_counter(txn, tables.meta, b"log_start")
         if after < start:
             raise LogTrimmedError(
-                f"{store.path.parent} keeps no log of changes {after + 1} to {start}; "
-                "run `que2search build` for a generation that holds them"
+                f"{store.path.parent} keeps no log of changes {after + 1} to {start}: a bulk load without its index, "
+                "or a trim; run `que2search build` again, which goes on where it was"
             )
         upto, last = after, dict[bytes, int]()
         for sequence, value in islice(_entries_after(txn, tables.log, after), limit):

@@ -7,6 +7,7 @@ from typing import Any
 import lmdb
 import msgspec
 
+from index.errors import CatalogueError
 from index.records import decode_record
 from index.tables import (
     DELETED,
@@ -116,7 +117,7 @@ def _waiting(txn: lmdb.Transaction, tables: Tables, key: bytes) -> Waiting | Non
 def _id_of(record: bytes) -> bytes:
     try:
         return str(decode_record(record)["product_id"]).encode()
-    except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+    except (CatalogueError, KeyError):
         return b""
 
 

@@ -86,9 +86,12 @@ class OperatingPoints:
         content = read_sealed_json(path, remedy=remedy)
         if content.get("format") != FORMAT:
             raise IndexFileError(f"{path} has format {content.get('format')}, this version reads {FORMAT}; {remedy}")
-        points = [_read_point(point) for point in content["points"]]
-        by_effort = {point.effort: point for point in points}
-        return cls(by_effort, fusion=RankFusion.of(content["fusion"]), tuning=content["tuning"])
+        try:
+            points = [_read_point(point) for point in content["points"]]
+            by_effort = {point.effort: point for point in points}
+            return cls(by_effort, fusion=RankFusion.of(content["fusion"]), tuning=content["tuning"])
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise IndexFileError(f"{path} holds no operating points: {exc}; {remedy}") from exc
 
 
 def _read_point(members: Mapping[str, Any]) -> OperatingPoint:

@@ -14,6 +14,7 @@ import numpy as np
 
 from index.bm25 import frequency, rarity
 from index.errors import IndexFileError
+from index.files import mapped_array
 from index.sums import Posting
 from index.typos import letter_sets
 from index.words import GAP
@@ -21,6 +22,7 @@ from index.words import GAP
 FIELDS = 2
 
 
+_REMEDY = "run `que2search build` again"
 _NOWHERE = Posting(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0)
 
 
@@ -58,13 +60,9 @@ class Postings(NamedTuple):
         Raises:
             IndexFileError: missing or damaged.
         """
-        try:
-            arrays = (np.load(path / f"{name}.npy", mmap_mode="r") for name in cls._fields)
-            opened = cls(*map(np.asarray, arrays))  # sheds np.memmap, whose indexing is slow
-        except (OSError, ValueError, EOFError) as exc:
-            raise IndexFileError(f"cannot open the lexical index {path}: {exc}; run `que2search build` again") from exc
+        opened = cls(*(mapped_array(path / f"{name}.npy", remedy=_REMEDY) for name in cls._fields))
         if (len(opened.rows), len(opened.places)) != (opened.starts[-1], opened.place_starts[-1]):
-            raise IndexFileError(f"the lexical index {path} is cut short; run `que2search build` again")
+            raise IndexFileError(f"the lexical index {path} is cut short; {_REMEDY}")
         return opened
 
     def save(self, path: Path) -> None:

@@ -24,7 +24,7 @@ HIT_FIELDS = (
 
 _json = msgspec.json.Encoder()
 _pack = msgspec.msgpack.Encoder()
-_unpack = msgspec.msgpack.Decoder()
+_unpack = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 def product_key(product_id: object) -> bytes:
@@ -42,20 +42,36 @@ def encode_record(product: Mapping[str, Any]) -> bytes:
         CatalogueError: a field's value cannot be kept; names the product.
     """
     fields = {name: value for name, value in product.items() if value is not None}
-    if "image_vectors" in fields:
-        fields["image_vectors"] = [np.asarray(v, dtype="<f4").tobytes() for v in fields["image_vectors"]]
     try:
+        if "image_vectors" in fields:
+            fields["image_vectors"] = [_row(vector).tobytes() for vector in fields["image_vectors"]]
         return _pack.encode(fields)
-    except (TypeError, ValueError, OverflowError) as exc:
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise CatalogueError(f"product {product['product_id']!r} cannot be stored: {exc}") from exc
 
 
 def decode_record(record: bytes) -> dict[str, Any]:
-    """The fields given to `encode_record`, without the null ones; image vectors as float32 arrays."""
-    fields: dict[str, Any] = _unpack.decode(record)
-    if "image_vectors" in fields:
-        fields["image_vectors"] = [np.frombuffer(v, dtype="<f4") for v in fields["image_vectors"]]
+    """The fields given to `encode_record`, without the null ones; image vectors as float32 arrays.
+
+    Raises:
+        CatalogueError: it is no record.
+    """
+    try:
+        fields: dict[str, Any] = _unpack.decode(record)
+        if "image_vectors" in fields:
+            fields["image_vectors"] = [np.frombuffer(v, dtype="<f4") for v in fields["image_vectors"]]
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as exc:
+        raise CatalogueError(f"a product's record is damaged: {exc}; run `que2search catalogue check`") from exc
     return fields
+
+
+def _row(vector: object) -> np.ndarray:
+    """(d,) float32. Raises ValueError or TypeError for what is none, or beyond float32."""
+    with np.errstate(over="ignore"):
+        row = np.asarray(vector, dtype="<f4")
+    if row.ndim != 1 or not np.isfinite(row).all():
+        raise ValueError(f"an image vector must be a row of finite float32 numbers, not {row.shape} of them")
+    return row
 
 
 def encode_fragment(product: Mapping[str, Any]) -> bytes:

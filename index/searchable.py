@@ -1,6 +1,6 @@
 """Searchable products, as searches and builds read them: the tables that a published product lies in."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ class SearchableProducts:
     def vectors(self, release: str, *, batch: int = 16_384) -> Iterator[VectorBatch]:
         """All vectors of a release in number order, as of the moment the iteration starts."""
         return vector_tables.vectors(self._store, release, batch=batch)
+
+    def newest_vectors(self, release: str, *, above: int, limit: int) -> np.ndarray:
+        """(n, d) float32, n up to `limit`: of the highest product numbers above one; (0, 0) where there are none."""
+        return vector_tables.newest_vectors(self._store, release, above=above, limit=limit)
+
+    def forget_vectors(self, *, kept: Collection[str]) -> list[str]:
+        """Remove the vectors of all releases but these, and say whose they were.
+
+        Other processes may go on: one that still holds such a table finds it empty.
+        """
+        return vector_tables.forget_vectors(self._store, kept)
 
     def _known(self, name: str, numbers: Iterable[int]) -> list[bytes]:
         values = self._values(name, numbers)

@@ -1,5 +1,6 @@
 """LMDB as the catalogue needs it: named tables, short reads, all-or-nothing writes, a map that grows."""
 
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -103,6 +104,16 @@ class Store:
         if name not in self._tables:
             self._tables[name] = self._retried(lambda: self._env.open_db(name.encode()))
         return self._tables[name]
+
+    def drop_table(self, name: str) -> None:
+        """Remove a table with all its rows, if there is one. No other thread of this process may use it."""
+        self._tables.pop(name, None)
+
+        def drop(txn: lmdb.Transaction) -> None:
+            if name in _names(txn):
+                txn.drop(self._env.open_db(name.encode(), txn=txn, create=False), delete=True)
+
+        self.write(drop)
 
     def table_names(self) -> list[str]:
         """All tables in the file, whoever made them."""
@@ -240,10 +251,23 @@ class Store:
                         f"{self.path} has outgrown its map, which cannot grow while this process reads; it has been "
                         f"reading for {_RESIZE_WAIT_S:.0f} s: read in shorter pieces"
                     )
+                self._check_room(size)
                 self._env.set_mapsize(size)
+            except lmdb.Error as exc:
+                raise CatalogueError(f"cannot map {self.path}: {exc}; restart with more address space") from exc
             finally:
                 self._growing = False
                 self._quiet.notify_all()
+
+    def _check_room(self, size: int) -> None:
+        """Raises CatalogueError where no map of that size fits: LMDB would find out when the old one is gone."""
+        try:
+            mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
+        except OSError as exc:
+            raise CatalogueError(
+                f"{self.path} has outgrown its map, and there is no address space for one of {size:,} bytes: {exc}; "
+                "nothing was stored. Raise the limit (`ulimit -v`)"
+            ) from exc
 
 
 class _Snapshot(NamedTuple):

@@ -126,6 +126,6 @@ def _product(path: Path, number: int, line: bytes) -> dict[str, Any]:
         for name in _MOMENTS:
             if isinstance(product.get(name), str):
                 product[name] = datetime.fromisoformat(product[name])
-    except (msgspec.DecodeError, ValueError) as exc:
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise CatalogueError(f"{path} line {number} is no product: {exc}") from exc
     return product

@@ -1,7 +1,7 @@
 """Vectors of the searchable products, a table per release."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import lmdb
@@ -69,6 +69,15 @@ def check_dimension(txn: lmdb.Transaction, table: Any, release: str, dim: int) -
         raise CatalogueError(f"release {release!r} has {len(first) // 4}-d vectors here; {dim}-d ones do not fit")
 
 
+def forget_vectors(store: Store, kept: Collection[str]) -> list[str]:
+    """See `SearchableProducts.forget_vectors`."""
+    releases = (name.removeprefix(VECTORS) for name in store.table_names() if name.startswith(VECTORS))
+    forgotten = sorted(set(releases).difference(kept))
+    for release in forgotten:
+        store.drop_table(VECTORS + release)
+    return forgotten
+
+
 def missing_vectors(store: Store, release: str, wanted: np.ndarray) -> np.ndarray:
     """Which of (n,) uint32 product numbers lack a vector of this release, in the same order."""
     table = store.table_if_any(VECTORS + release)
@@ -78,6 +87,18 @@ def missing_vectors(store: Store, release: str, wanted: np.ndarray) -> np.ndarra
         present = [get(txn, table, number_key(number)) is not None for number in wanted.tolist()]
     missing: np.ndarray = wanted[~np.array(present, dtype=bool)]
     return missing
+
+
+def newest_vectors(store: Store, release: str, *, above: int, limit: int) -> np.ndarray:
+    """See `SearchableProducts.newest_vectors`."""
+    table = store.table_if_any(VECTORS + release)
+    if table is None:
+        return np.empty((0, 0), dtype=np.float32)
+    lowest = number_key(above + 1)
+    with store.read() as txn:
+        newer = takewhile(lambda pair: bytes(pair[0]) >= lowest, txn.cursor(db=table).iterprev())
+        values = [value for _, value in islice(newer, limit)]
+    return np.frombuffer(b"".join(reversed(values)), dtype="<f4").reshape(len(values), -1 if values else 0)
 
 
 def vectors(store: Store, release: str, *, batch: int) -> Iterator[VectorBatch]:

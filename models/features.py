@@ -10,12 +10,13 @@ import io
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import mmh3
 import msgspec
 import numpy as np
 import sentencepiece
+from msgspec import Meta
 
 from models.errors import ReleaseError
 from models.tokenizers import CLS, PAD, UNKNOWN_PIECE, SentencePieceTokenizer, Tokenizer, load_tokenizer
@@ -26,6 +27,9 @@ TRIGRAMS_PER_TOKEN = 6  # a piece is about four characters; past this many 3-gra
 MAX_IMAGES = 5  # Que2Search section 5
 REMEMBERED_TRIGRAMS = 1 << 16  # by a featuriser; queries share most of theirs
 
+UNREADABLE = (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what reading JSON of a file raises
+Length = Annotated[int, Meta(ge=1, le=65_536)]  # of a text in tokens
+
 ImageVectors = Sequence[Sequence[float]] | None  # of one product
 
 
@@ -33,15 +37,17 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What, beside the tokenizer, decides every id. Written once when a run starts, never changed."""
 
     version: int = 1
-    trigram_rows: int
-    query_tokens: int  # [CLS] included, as in the others
-    title_tokens: int
-    description_tokens: int
+    trigram_rows: Annotated[int, Meta(ge=2, le=2**31)]  # the first one is padding
+    query_tokens: Length  # [CLS] included, as in the others
+    title_tokens: Length
+    description_tokens: Length
     countries: tuple[str, ...]  # ISO 3166 codes; the id is the position + 1, 0 is unknown
-    image_dim: int  # 0: the data has no images
-    hash_seed: int = 0
+    image_dim: Annotated[int, Meta(ge=0, le=65_536)]  # 0: the data has no images
+    hash_seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     languages: tuple[str, ...] = ()  # of documents, numbered as countries are; known where a channel reads them
-    text_tokens: int = 0  # of a title and its description as one text; 0 where no channel reads them so
+    text_tokens: Annotated[int, Meta(ge=0, le=65_536)] = (
+        0  # of a title and its description as one text; 0 where no channel reads them so
+    )
 
 
 class TextIds(NamedTuple):
@@ -126,7 +132,7 @@ class Featurizer:
         try:
             spec = msgspec.json.decode((folder / FEATURES_FILE).read_bytes(), type=FeatureSpec)
             return cls(spec, load_tokenizer(folder))
-        except (OSError, msgspec.DecodeError) as exc:
+        except UNREADABLE as exc:
             raise ReleaseError(f"cannot read the featuriser in {folder}: {exc}") from exc
 
     def save(self, folder: Path) -> None:
@@ -234,12 +240,18 @@ class Featurizer:
         return np.array([ids.get(code.lower(), 0) if code else 0 for code in codes], dtype=np.int64)
 
     def images(self, image_vectors: Sequence[ImageVectors]) -> tuple[np.ndarray, np.ndarray]:
-        """The first MAX_IMAGES vectors of each product (n, MAX_IMAGES, image_dim), and which exist."""
+        """The first MAX_IMAGES vectors of each product (n, MAX_IMAGES, image_dim), and which exist.
+
+        Raises:
+            ValueError: a vector is not of `image_dim` numbers.
+        """
         images = np.zeros((len(image_vectors), MAX_IMAGES, self.spec.image_dim), dtype=np.float32)
         mask = np.zeros((len(image_vectors), MAX_IMAGES), dtype=np.float32)
         if self.spec.image_dim:
             for row, vectors in enumerate(image_vectors):
                 for slot, vector in enumerate((vectors if vectors is not None else ())[:MAX_IMAGES]):
+                    if len(vector) != self.spec.image_dim:  # numpy would spread a lone number over all of them
+                        raise ValueError(f"an image vector has {len(vector)} numbers, not {self.spec.image_dim}")
                     images[row, slot] = vector
                     mask[row, slot] = 1.0
         return images, mask

@@ -8,7 +8,7 @@ releases/NAME/
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from models.engines import OnnxTower, QueryTower, TorchScriptQueryTower
 from models.errors import ReleaseError
-from models.features import Featurizer, QueryFeatures
+from models.features import FEATURES_FILE, UNREADABLE, Featurizer, QueryFeatures
 from models.int8_gate import Int8Check, check_here
+from models.tokenizers import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 
 FORMAT = "que2search-release/1"
 MANIFEST_FILE = "manifest.json"
@@ -28,6 +29,9 @@ QUERY_TORCHSCRIPT_FILE = "query_tower.pt"
 DOCUMENT_ONNX_FILE = "document_tower.onnx"
 GOLDEN_QUERIES_FILE = "golden_queries.jsonl"
 JUDGEMENTS_FILE = "judgements.jsonl"
+NEEDED = frozenset({QUERY_ONNX_FILE, DOCUMENT_ONNX_FILE, FEATURES_FILE, GOLDEN_QUERIES_FILE, JUDGEMENTS_FILE})
+TOKENIZERS = frozenset({SENTENCEPIECE_FILE, HUGGING_FACE_FILE})
+ALLOWED = NEEDED | TOKENIZERS | {QUERY_INT8_FILE, QUERY_TORCHSCRIPT_FILE}  # nothing else is read, pickles least of all
 
 Engine = Literal["onnx", "int8", "torchscript"]
 Line = TypeVar("Line")
@@ -151,6 +155,8 @@ def open_release(path: Path, *, engine: Engine = "onnx") -> Release:
     if featurizer.hash != manifest.feature_hash:
         raise ReleaseError(f"{path}: the featuriser is not the one the towers were trained with; export again")
     if engine == "torchscript":
+        if QUERY_TORCHSCRIPT_FILE not in manifest.files:
+            raise ReleaseError(f"{path} has no {QUERY_TORCHSCRIPT_FILE}; use engine onnx, or export it again")
         return Release(path, manifest, featurizer, TorchScriptQueryTower(path / QUERY_TORCHSCRIPT_FILE))
     if engine == "int8":
         return Release(path, manifest, featurizer, _int8_tower(path, manifest, featurizer))
@@ -165,13 +171,24 @@ def read_manifest(path: Path) -> ReleaseManifest:
     except FileNotFoundError as exc:
         found = "no such directory" if not path.is_dir() else f"it has no {MANIFEST_FILE}, so it was never sealed"
         raise ReleaseError(f"{path} is not a release: {found}; make one with `que2search export`") from exc
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         raise ReleaseError(f"{file} is damaged: {exc}; export the release again") from exc
     if manifest.format != FORMAT:
         raise ReleaseError(f"{path} has format {manifest.format!r}, this version reads {FORMAT!r}; export it again")
-    if escaping := [name for name in manifest.files if Path(name).name != name]:
-        raise ReleaseError(f"{file} names files outside the release: {escaping}")
+    _check_names(file, manifest.files.keys())
     return manifest
+
+
+def _check_names(file: Path, sealed: Collection[str]) -> None:
+    """Raises ReleaseError unless all that is read of a release is sealed, and nothing else is."""
+    if foreign := set(sealed) - ALLOWED:
+        raise ReleaseError(
+            f"{file} names {', '.join(map(repr, sorted(foreign)))}, which are no part of a release; export it again"
+        )
+    if unsealed := NEEDED.difference(sealed):
+        raise ReleaseError(f"{file} does not seal {', '.join(sorted(unsealed))}; export the release again")
+    if TOKENIZERS.isdisjoint(sealed):
+        raise ReleaseError(f"{file} seals no tokenizer ({' or '.join(sorted(TOKENIZERS))}); export the release again")
 
 
 def _int8_tower(path: Path, manifest: ReleaseManifest, featurizer: Featurizer) -> OnnxTower:
@@ -191,6 +208,8 @@ def sha256(path: Path) -> str:
 
 
 def _verify(path: Path, expected: str) -> None:
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ReleaseError(f"{path} is a link that leads out of the release; copy the file in its place")
     try:
         found = sha256(path)
     except OSError as exc:
@@ -205,5 +224,5 @@ def _read_lines(path: Path, kind: type[Line]) -> list[Line]:
     decoder = msgspec.json.Decoder(kind)
     try:
         return [decoder.decode(line) for line in path.read_bytes().splitlines()]
-    except (OSError, msgspec.DecodeError) as exc:
+    except UNREADABLE as exc:
         raise ReleaseError(f"cannot read {path}: {exc}; export the release again") from exc

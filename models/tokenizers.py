@@ -40,7 +40,9 @@ class SentencePieceTokenizer:
         """Raises RuntimeError where the bytes are no model."""
         self.saved = saved
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=saved)
-        self.size = int(self._pieces.get_piece_size())
+        self.size = int(self._pieces.get_piece_size()) if saved else 0
+        if not self.size:
+            raise RuntimeError("it holds no pieces")
 
     def encode(self, text: str, limit: int) -> tuple[list[int], bool]:
         """See `Tokenizer`."""

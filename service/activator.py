@@ -104,6 +104,8 @@ class Activator:
         kept = open_generation(generation_path(self._path, number), verify=False).manifest
         trimmed = self._catalogue.trim(min(present.sequence, kept.sequence))
         removed = remove_all_but(self._path, {present.generation, number})
+        in_use = {present.release, kept.release, previous_release(self._path) or kept.release}
+        forgotten = self._catalogue.forget_vectors(kept=in_use)
         self._log.info(
             "generation changed",
             generation=number,
@@ -111,6 +113,7 @@ class Activator:
             products=kept.count,
             removed=removed,
             log_entries_removed=trimmed,
+            vectors_removed=forgotten,
         )
 
     def _switch(self, present: GenerationManifest, number: int, release_id: str) -> None:

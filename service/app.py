@@ -32,6 +32,7 @@ from service.routes.search import SearchEndpoint
 from service.serving import Serving
 from service.settings import Settings, load_settings
 from service.watch import Watch, watch_folder
+from service.write_rates import WriteRates
 
 VERSION = "0.1.0"
 # FastAPI asks OpenTelemetry on every request whether somebody set it up; our metrics are Prometheus'.
@@ -88,6 +89,7 @@ def create_app(
 
     bodies = BodyReader(max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_ms / 1000)
     guard = Guard.of(settings.keys_file, host=settings.host)
+    rates = WriteRates(rate=settings.write_rate, burst=settings.write_burst, metrics=counters)
     search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard)
     context: dict[str, Any] = {"log": log, "log_every": settings.access_log_every, "metrics": counters}
     app = Application(
@@ -103,8 +105,8 @@ def create_app(
     app.include_router(batch.router(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard))
     app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies, guard=guard))
     products_bodies = BodyReader(max_bytes=settings.max_line_bytes, timeout_s=settings.timeout_ms / 1000)
-    app.include_router(bulk.router(serving=serving, guard=guard, max_line_bytes=settings.max_line_bytes))
-    app.include_router(products.router(serving=serving, guard=guard, bodies=products_bodies))
+    app.include_router(bulk.router(serving=serving, guard=guard, rates=rates, max_line_bytes=settings.max_line_bytes))
+    app.include_router(products.router(serving=serving, guard=guard, rates=rates, bodies=products_bodies))
     app.include_router(admin.router(serving=serving, guard=guard, bodies=bodies, settings=settings))
     app.include_router(health.router(serving=serving))
     app.include_router(metrics.router(metrics=counters))

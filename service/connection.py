@@ -1,13 +1,14 @@
-"""uvicorn's HTTP/1.1 connection with two things more: a door, and a look whether the client is still there.
+"""uvicorn's HTTP/1.1 connection with three things more: a door, a look whether the client is still there, and limits.
 
 A refused search should cost next to nothing, or refusing is what the server spends its time on. Parsing a request and
 making a task for it are a third of a search's cost; at the door, the bytes of a GET are answered as they are read.
+uvicorn reads request lines and headers of any length for as long as they take; here they have a size and a time.
 """
 
 import itertools
 import os
 import select
-from asyncio import AbstractEventLoop, Transport
+from asyncio import AbstractEventLoop, TimerHandle, Transport
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, Final
@@ -16,12 +17,13 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.admission import Admission
-from service.errors import MEDIA_TYPE, OverloadedError
+from service.errors import MEDIA_TYPE, HeadTooLargeError, OverloadedError, ProblemError
 from service.metrics import Metrics
 
 DOOR: Final = "q2s.door"  # where the application's lifespan state holds it
 GONE: Final = "q2s.gone"  # where the scope tells whether the client hung up
 FREE: Final = "q2s.free"  # ... and since when the connection has waited for a request, on the clock of perf_counter_ns
+MAX_HEAD_BYTES: Final = 65_536  # of a request line with its headers, when they come in more than one piece
 _SEARCH: Final = b"GET /search?"
 _END: Final = b"\r\n\r\n"
 
@@ -51,15 +53,8 @@ class Door:
         if not whole or b"close" in received or not self._admission.shut(not_before_ns=not_before_ns):
             return None  # what says `Connection: close` takes the long way, which closes it
         self._metrics.problem(OverloadedError.status)
-        return self._answer(f"{self._prefix}{next(self._count):x}")
-
-    def _answer(self, request_id: str) -> bytes:
         problem = OverloadedError("too many searches are waiting; come back after Retry-After seconds")
-        body = problem.body(request_id)
-        head = [f"HTTP/1.1 {problem.status:d} {problem.status.phrase}", f"content-type: {MEDIA_TYPE}"]
-        head += [f"{name.lower()}: {value}" for name, value in problem.headers.items()]
-        head += [f"content-length: {len(body)}", f"x-request-id: {request_id}"]
-        return "\r\n".join(head).encode() + _END + body
+        return _answer(problem, f"{self._prefix}{next(self._count):x}")
 
 
 class WholeAnswers:
@@ -102,10 +97,15 @@ class WholeAnswers:
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
+    head_timeout_s = 10.0  # for the rest of a request's line and headers to arrive
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._door: Door | None = self.app_state.get(DOOR)
         self._within_message = False
+        self._within_head = False
+        self._head_bytes = 0  # of a head that is not whole yet
+        self._head_timeout: TimerHandle | None = None
         self._free_ns = 0
         self._hung_up = select.poll()
 
@@ -120,7 +120,10 @@ class Connection(HttpToolsProtocol):
         idle = not self._within_message and (before is None or before.response_complete)
         refusal = self._door.refusal(data, not_before_ns=self._free_ns) if self._door is not None and idle else None
         if refusal is None:
+            goes_on = self._within_head
             super().data_received(data)
+            if self._within_head:
+                self._wait_for_the_rest(len(data) if goes_on else 0)  # a first piece may end with other requests
             return
         self._unset_keepalive_if_required()
         self.transport.write(refusal)
@@ -129,10 +132,16 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._within_message = True
+        self._within_message = self._within_head = True
         # Servers may add keys of their own to the scope.
         self.scope[GONE] = self._gone  # type: ignore[typeddict-unknown-key]
         self.scope[FREE] = self._free_ns  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        self._within_head = False
+        self._head_bytes = 0
+        self._forget_timeout()
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._within_message = False
@@ -142,12 +151,45 @@ class Connection(HttpToolsProtocol):
         self._free_ns = perf_counter_ns()
         super().on_response_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_timeout()
+        super().connection_lost(exc)
+
+    def _wait_for_the_rest(self, size: int) -> None:
+        """The head goes on in another piece: so much of it, and for so long."""
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+        elif self._head_timeout is None:
+            self._head_timeout = self.loop.call_later(self.head_timeout_s, self.transport.close)
+
+    def _refuse_head(self) -> None:
+        before: RequestResponseCycle | None = self.cycle
+        if before is None or before.response_complete:  # or it would stand in the middle of another answer
+            problem = HeadTooLargeError(f"the request's line and headers have more than {MAX_HEAD_BYTES} bytes")
+            self.transport.write(_answer(problem, os.urandom(6).hex()))
+        self.transport.close()
+
+    def _forget_timeout(self) -> None:
+        if self._head_timeout is not None:
+            self._head_timeout.cancel()
+            self._head_timeout = None
+
     def _gone(self) -> bool:
         """Whether the client hung up, as the kernel knows before the event loop has read it."""
         if not self.transport.is_closing() and not self._hung_up.poll(0):
             return False
         self.cycle.disconnected = True  # so that uvicorn expects no answer
         return True
+
+
+def _answer(problem: ProblemError, request_id: str) -> bytes:
+    """A whole answer, head and body."""
+    body = problem.body(request_id)
+    head = [f"HTTP/1.1 {problem.status:d} {problem.status.phrase}", f"content-type: {MEDIA_TYPE}"]
+    head += [f"{name.lower()}: {value}" for name, value in problem.headers.items()]
+    head += [f"content-length: {len(body)}", f"x-request-id: {request_id}"]
+    return "\r\n".join(head).encode() + _END + body
 
 
 def free_since(scope: Scope) -> int:

@@ -13,6 +13,7 @@ ServiceError
     ├── CursorExpiredError   410  of a release no longer served; member `first_page`
     ├── BodyTooLargeError    413
     ├── OverloadedError      429  with Retry-After
+    ├── HeadTooLargeError    431  the request's line and headers are too long
     ├── NotReadyError        503  no usable release or catalogue; says why
     └── DeadlineError        504  not even `minimal` effort fits the deadline
 """
@@ -122,6 +123,12 @@ class OverloadedError(ProblemError):
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class HeadTooLargeError(ProblemError):
+    """The request's line and headers have more bytes than are read."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class NotReadyError(ProblemError):

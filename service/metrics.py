@@ -29,6 +29,7 @@ BUCKETS = (  # seconds, 50 us to 50 ms, finest around the budget of 1.5 ms
 )  # fmt: skip
 FIRST, LATER = "first", "later"
 SENT, DROPPED = "sent", "dropped"
+REFUSED, SLOWED = "refused", "slowed"
 HIT, MISS = "hit", "miss"
 PROBLEMS = (400, 405, 410, 413, 422, 429, 500, 503, 504)  # what a search is answered with instead of hits
 
@@ -78,6 +79,10 @@ class Metrics:
         )
         for status in PROBLEMS:
             self._problems.labels(status)
+        limited = Counter(
+            "q2s_limited_writes", "Writes that came faster than their key may write", ["outcome"], registry=registry
+        )
+        self._limited = {outcome: limited.labels(outcome) for outcome in (REFUSED, SLOWED)}
         samples = Counter(
             "q2s_watch_samples", "Searches picked for the sampler", ["effort", "outcome"], registry=registry
         )
@@ -117,6 +122,14 @@ class Metrics:
     def problem(self, status: int) -> None:
         """Count one search that got a problem document instead of hits."""
         self._problems.labels(status).inc()
+
+    def write_refused(self) -> None:
+        """Count one write that was refused, since its key writes too fast."""
+        self._limited[REFUSED].inc()
+
+    def lines_slowed(self, count: int) -> None:
+        """Count lines of a bulk load that had to wait, since its key writes too fast."""
+        self._limited[SLOWED].inc(count)
 
     def sampled(self, *, effort: str, sent: bool) -> None:
         """Count one search that was picked for the sampler: sent, or dropped since it did not take it at once."""

@@ -22,12 +22,13 @@ PROBLEMS = {
     410: "the cursor is of a release that is no longer served; `first_page` starts again",
     413: "the body is too large",
     422: "a field is unknown or wrong; the problem names it and its value",
-    429: "too much waits; come back after Retry-After seconds",
+    429: "too much waits, or the key writes too fast; come back after Retry-After seconds",
     503: "no usable release, or it is still being loaded; says why",
     504: "not even the cheapest effort fits the deadline",
 }
 
 SEARCH_PROBLEMS = (400, 401, 403, 410, 413, 422, 429, 503, 504)
+READ_PROBLEMS = (400, 401, 403, 413, 422, 429, 503, 504)  # of a body that asks for something
 
 ANSWER_EXAMPLE = {
     "query": "red summer dress",
@@ -145,9 +146,21 @@ EMBED: dict[str, Any] = {
     "responses": {
         "200": {
             "description": "The vector, of norm 1, and the release that made it.",
-            "content": {"application/json": {"example": {"vector": [0.0312, -0.1177], "release": "sample"}}},
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["vector", "release"],
+                        "properties": {
+                            "vector": {"type": "array", "items": {"type": "number"}},
+                            "release": {"type": "string"},
+                        },
+                    },
+                    "example": {"vector": [0.0312, -0.1177], "release": "sample"},
+                }
+            },
         },
-        **{str(status): response for status, response in problems(400, 413, 422, 503).items()},
+        **{str(status): response for status, response in problems(*READ_PROBLEMS).items()},
     },
 }
 BATCH: dict[str, Any] = {
@@ -171,6 +184,6 @@ BATCH: dict[str, Any] = {
                 }
             },
         },
-        **{str(status): response for status, response in problems(400, 413, 422, 429, 503).items()},
+        **{str(status): response for status, response in problems(*READ_PROBLEMS).items()},
     },
 }

@@ -92,6 +92,6 @@ BULK: dict[str, Any] = {
             "description": "A JSON line for each that came in, in order: 202 and its version, or what is wrong.",
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         },
-        **_responses(401, 403, 409, 413, 422, 429, 503),
+        **_responses(401, 403, 409, 413, 422, 429, 503, 504),
     },
 }

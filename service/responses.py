@@ -3,10 +3,13 @@
 import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from service.errors import MEDIA_TYPE, ProblemError, problem_body
 from service.middleware import context_of
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
 
 def json_response(content: object) -> Response:
@@ -37,4 +40,12 @@ async def _http_problem(request: Request, exc: Exception) -> Response:
         405: f"{request.url.path} does not take {request.method}; see the Allow header",
     }.get(exc.status_code, exc.detail)
     body = problem_body(exc.status_code, detail, members={}, request_id=context_of(request.scope).id)
-    return Response(body, exc.status_code, exc.headers, MEDIA_TYPE)
+    headers = {"Allow": ", ".join(_taken(request))} if exc.status_code == 405 else exc.headers
+    return Response(body, exc.status_code, headers, MEDIA_TYPE)
+
+
+def _taken(request: Request) -> list[str]:
+    """The methods that some route takes at this path; Starlette's own header names those of the first route alone."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return [name for name, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

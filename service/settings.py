@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=50.0, description="a request that waited longer is refused (429); past half of it the effort is lowered"
     )
     max_standing_ms: Annotated[float, Field(gt=0)] = Field(
-        default=5.0, description="the same once requests have been waiting without a break for 0.1 s"
+        default=5.0, description="the same once requests wait without a break for 0.1 s, and for 1 s after a refusal"
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(default=256, description="requests at once in one worker (429)")
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(default=65_536, description="larger bodies are refused (413)")
@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     max_backlog: Annotated[int, Field(ge=1)] = Field(
         default=100_000, description="products that may wait to be embedded before further writes are refused (429)"
     )
+    write_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="writes a second of a key that has no rate of its own, in each worker (0: no limit)"
+    )
+    write_burst: Annotated[int, Field(ge=1)] = Field(default=1_000, description="and so many at once after a pause")
     writes: bool = Field(
         default=True,
         description="take writes, alone on the catalogue, with an indexer and a builder; False: only search",

@@ -33,7 +33,7 @@ def router(*, serving: Serving, guard: Guard, bodies: BodyReader, settings: Sett
         RELEASE,
         summary="Serve another release",
         status_code=202,
-        responses=problems(400, 401, 403, 409, 413, 422, 503),
+        responses=problems(400, 401, 403, 409, 413, 422, 503, 504),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -51,7 +51,11 @@ def router(*, serving: Serving, guard: Guard, bodies: BodyReader, settings: Sett
             named(pipeline.release.path.parent, name)
         except ReleaseError as exc:
             raise InvalidFieldError("release", name, str(exc)) from exc
-        if not ask(pipeline.catalogue.path, name):
+        try:
+            is_asked = ask(pipeline.catalogue.path, name)
+        except OSError as exc:
+            raise NotReadyError(f"nothing was asked for: {exc}. Is the disk full or read-only?") from exc
+        if not is_asked:
             raise ConflictError(f"another release is under way; GET {RELEASE} tells how far it is")
         answer = _status(serving)
         answer.status_code = 202

@@ -1,26 +1,30 @@
 """POST /products: JSON lines in, a result for each line out; resumable by an idempotency key."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from index.writes import Delete, Put, RequestProgress, Write, WriteProblem
-from service.errors import BodyTooLargeError, InvalidFieldError, ProblemError, UnparsableError
+from index.writes import MAX_REQUEST_KEY_BYTES, Delete, Put, RequestProgress, Write, WriteProblem
+from service.errors import BodyTooLargeError, DeadlineError, InvalidFieldError, ProblemError, UnparsableError
 from service.keys import Guard
 from service.openapi_products import BULK
 from service.products import DeleteLine, Line
 from service.schemas import checked
 from service.serving import Serving
+from service.write_rates import WriteRates
 from service.writer import GROUP, problem_of
 from service.writes import Writes
 
 IDEMPOTENCY_KEY = "idempotency-key"
 MAX_LINES = 100_000  # of one request: their results are kept until all are in
+IDLE_S = 30.0  # for the next piece of a body to arrive; the whole may take as long as it likes
 MEDIA_TYPE = "application/x-ndjson"
 
 _encode = msgspec.json.Encoder().encode
@@ -33,15 +37,16 @@ class Result(NamedTuple):
     outcome: Write | ProblemError | None  # None: an earlier request with this key has done it
 
 
-def router(*, serving: Serving, guard: Guard, max_line_bytes: int) -> APIRouter:
+def router(*, serving: Serving, guard: Guard, rates: WriteRates, max_line_bytes: int) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/products", summary="Store and delete many products", openapi_extra=BULK)
     async def post(request: Request) -> Response:
-        guard.check(request.headers.raw, "write")
-        load = BulkLoad(serving.writes(), key=request.headers.get(IDEMPOTENCY_KEY))
+        key = guard.check(request.headers.raw, "write")
+        load = BulkLoad(serving.writes(), key=_idempotency_key(request.headers))
         results: list[Result] = []
         async for group in _groups(lines_of(request.receive, max_line_bytes=max_line_bytes)):
+            await rates.pace(key, len(group))
             results += await load.written(group)
         return Response(b"".join(map(_shown, results)), media_type=MEDIA_TYPE)
 
@@ -101,16 +106,21 @@ class BulkLoad:
             return UnparsableError(f"the line is not JSON: {exc}")
 
 
-async def lines_of(receive: Receive, *, max_line_bytes: int) -> AsyncIterator[bytes]:
+async def lines_of(receive: Receive, *, max_line_bytes: int, idle_s: float = IDLE_S) -> AsyncIterator[bytes]:
     """The body's lines as they arrive, empty ones too; memory: one line.
 
     Raises:
         BodyTooLargeError: a line is longer than the limit.
+        DeadlineError: nothing more of the body arrived for `idle_s` seconds.
         ClientDisconnect: the client left in the middle.
     """
     rest, more = b"", True
     while more:
-        message = await receive()
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await receive()
+        except TimeoutError as exc:
+            raise DeadlineError(f"no more of the body arrived within {idle_s:g} s") from exc
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         more = message.get("more_body", False)
@@ -141,6 +151,14 @@ async def _groups(lines: AsyncIterator[bytes]) -> AsyncIterator[list[NumberedLin
             group = []
     if group:
         yield group
+
+
+def _idempotency_key(headers: Headers) -> str | None:
+    """Raises InvalidFieldError for one that is empty or too long."""
+    key = headers.get(IDEMPOTENCY_KEY)
+    if key is not None and not 1 <= len(key.encode()) <= MAX_REQUEST_KEY_BYTES:
+        raise InvalidFieldError("Idempotency-Key", key, f"1 to {MAX_REQUEST_KEY_BYTES} bytes")
+    return key
 
 
 def _outcome(outcome: Write | WriteProblem) -> Write | ProblemError:

@@ -15,16 +15,17 @@ from service.responses import json_response
 from service.schemas import from_json, from_query_string
 from service.serving import Serving
 from service.visibility import Wait, Waiter
+from service.write_rates import WriteRates
 
 ANY = "*"
 
 
-def router(*, serving: Serving, guard: Guard, bodies: BodyReader) -> APIRouter:
+def router(*, serving: Serving, guard: Guard, rates: WriteRates, bodies: BodyReader) -> APIRouter:
     routes = APIRouter()
 
     @routes.put("/products/{product_id:path}", summary="Store a product", openapi_extra=PUT, status_code=202)
     async def put(product_id: str, request: Request) -> Response:
-        guard.check(request.headers.raw, "write")
+        rates.check(guard.check(request.headers.raw, "write"))
         wait = from_query_string(request.scope["query_string"], Wait)
         check_id(product_id)
         product = from_json(await bodies.read(request.receive), Product)
@@ -35,7 +36,7 @@ def router(*, serving: Serving, guard: Guard, bodies: BodyReader) -> APIRouter:
 
     @routes.delete("/products/{product_id:path}", summary="Delete a product", openapi_extra=DELETE, status_code=202)
     async def delete(product_id: str, request: Request) -> Response:
-        guard.check(request.headers.raw, "write")
+        rates.check(guard.check(request.headers.raw, "write"))
         wait = from_query_string(request.scope["query_string"], Wait)
         check_id(product_id)
         writes = serving.writes()

@@ -42,6 +42,17 @@ def test_a_restored_backup_is_the_catalogue(built: Path, tmp_path: Path) -> None
         assert (key, "new") == (catalogue.cursor_key(), catalogue.newest("new").product["title"])
 
 
+def test_a_backup_with_a_link_is_not_restored(built: Path, tmp_path: Path) -> None:
+    """Whatever it leads to would become a part of the catalogue."""
+    back_up(built, tmp_path / "backup")
+    (tmp_path / "elsewhere").write_text("secret")
+    (tmp_path / "backup" / "notes").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(CatalogueError, match="notes is a link"):
+        restore(tmp_path / "backup", tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+
+
 def test_a_backup_shares_the_files_that_never_change(built: Path, tmp_path: Path) -> None:
     """On one file system the index is linked, so it costs no space; the key stays secret."""
     back_up(built, tmp_path / "backup")

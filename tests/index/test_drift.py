@@ -12,6 +12,7 @@ from index.catalogue import Catalogue
 from index.drift import DriftGauge, list_imbalance, newest_vectors, quantisation_error
 from index.generations import Generation, open_current
 from index.spec import new_index
+from index.writes import Delete
 from tests.helpers import product_vectors, small_catalogue, unit_rows
 
 DIM = 32
@@ -115,6 +116,17 @@ def test_list_figures_need_lists(catalogue: Catalogue) -> None:
     assert lists.empty_lists == 0
     assert lists.list_imbalance is not None
     assert 1 < lists.list_imbalance < 8
+
+
+def test_of_a_large_catalogue_only_the_newest_vectors_are_read(catalogue: Catalogue) -> None:
+    """Those behind the generation's last number; a product that it lacks before that is left out."""
+    with catalogue:
+        add(catalogue, product_vectors(2, dim=DIM, seed=4), name="late")
+        generation = built(catalogue, "Flat")
+        catalogue.write([Delete("late0")])
+        add(catalogue, product_vectors(1, dim=DIM, seed=5), name="late")
+
+        assert 0 == len(newest_vectors(catalogue, generation, limit=2))
 
 
 def test_the_newest_vectors_are_those_with_the_highest_numbers(catalogue: Catalogue) -> None:

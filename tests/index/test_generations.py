@@ -12,7 +12,8 @@ from index.build import build_generation, sample, training_points
 from index.catalogue import Catalogue
 from index.errors import IndexFileError, SpecError
 from index.exact import ExactIndex
-from index.generations import current_number, new_generation, open_current
+from index.files import read_sealed_json, sha256_of_file, write_sealed_json
+from index.generations import current_number, generation_path, new_generation, open_current, open_generation
 from index.operating_points import OperatingPoints
 from index.spec import choose_spec
 from index.vector_tables import VectorBatch
@@ -243,3 +244,28 @@ def test_the_catalogue_may_stay_open_for_reading(catalogue: Catalogue) -> None:
 
     with Catalogue.open(path) as readonly:
         assert 1 == build_generation(readonly, release="r1")
+
+
+@pytest.mark.parametrize("name", ["../../cursor.key", "/etc/passwd", "a\0b", "columns/../../../x"])
+def test_a_generation_that_names_files_elsewhere_is_refused(catalogue: Catalogue, name: str) -> None:
+    """Even where its manifest was sealed anew: nothing outside of its folder is looked at."""
+    build_generation(catalogue, release="r1")
+    path = generation_path(catalogue.path, 1)
+    content = read_sealed_json(path / "manifest.json", remedy="")
+    write_sealed_json(path / "manifest.json", content | {"files": content["files"] | {name: "0"}})
+
+    with pytest.raises(IndexFileError, match="names files outside the generation"):
+        open_generation(path)
+
+
+def test_an_array_of_pickled_objects_is_not_read(catalogue: Catalogue) -> None:
+    """Even where it is sealed: reading it would run what its writer liked."""
+    build_generation(catalogue, release="r1")
+    path = generation_path(catalogue.path, 1)
+    np.save(path / "numbers.npy", np.array([print], dtype=object), allow_pickle=True)
+    content = read_sealed_json(path / "manifest.json", remedy="")
+    files = content["files"] | {"numbers.npy": sha256_of_file(path / "numbers.npy")}
+    write_sealed_json(path / "manifest.json", content | {"files": files})
+
+    with pytest.raises(IndexFileError, match=r"numbers\.npy"):
+        open_generation(path)

@@ -209,6 +209,38 @@ def test_a_full_disk_loses_nothing_acknowledged(tmp_path: Path) -> None:
         assert int(done) + 1 == catalogue.backlog.count
 
 
+# Its address space ends a little beyond the map that it has.
+WRITER_WITHOUT_ADDRESS_SPACE = """
+import resource, sys
+from pathlib import Path
+from index.errors import CatalogueError
+from index.store import Store
+store = Store.open(Path(sys.argv[1]), readonly=False, map_size=1 << 25)
+table = store.table("table")
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 25), used + (1 << 25)))
+done = 0
+try:
+    while True:
+        store.write(lambda txn: txn.put(b"key %d" % done, bytes(60_000), db=table))
+        done += 1
+except CatalogueError as exc:
+    print(done, exc, flush=True)
+print(store.entries("table"))
+"""
+
+
+def test_a_map_that_cannot_grow_loses_nothing(store: Store) -> None:
+    """The write that needs it is refused with a clear error; what is stored is read on."""
+    with python(WRITER_WITHOUT_ADDRESS_SPACE, store.path) as writer:
+        done, _, message = writer.stdout.readline().partition(" ")
+        count = writer.stdout.readline().strip()
+
+    assert "no address space for one of 67,108,864 bytes" in message
+    assert int(done) > 0
+    assert done == count
+
+
 def test_a_folder_that_cannot_be_made_is_said() -> None:
     """A file system that takes no files."""
     with pytest.raises(CatalogueError, match="cannot write to /proc/nowhere"):

@@ -95,6 +95,13 @@ def test_a_batch_holds_the_same_ids_as_single_queries(texts: list[str]) -> None:
             assert not together[len(alone) :].any()
 
 
+@pytest.mark.parametrize("vector", [[1.0], [1.0, 2.0, 3.0], [1.0] * 5, []])
+def test_an_image_of_another_size_is_refused(vector: list[float]) -> None:
+    """A lone number above all, which numpy would spread over all four."""
+    with pytest.raises(ValueError, match=f"has {len(vector)} numbers, not 4"):
+        FEATURIZER.images([[[1.0, 2.0, 3.0, 4.0], vector]])
+
+
 def test_images_fill_slots_and_leave_the_rest_masked() -> None:
     """Two images of six given: five slots at most; a product without images is all zero."""
     vectors = [[1.0] * 4, [2.0] * 4]

@@ -172,6 +172,14 @@ def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
     assert {"GET", "HEAD", "POST"} == set(wrong.headers["allow"].split(", "))
 
 
+def test_the_allow_header_names_the_methods_of_all_routes_at_a_path(client: Client) -> None:
+    """Each method has a route of its own there."""
+    product, release = (client.request("PATCH", path) for path in ("/products/p1", "/admin/release"))
+
+    assert {"GET", "PUT", "DELETE"} == set(product.headers["allow"].split(", "))
+    assert {"GET", "POST"} == set(release.headers["allow"].split(", "))
+
+
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: f"q={text}&page=1".encode()))
 def test_any_query_string_is_a_request_or_a_problem(raw: bytes) -> None:
     """No input reaches the server's own errors."""

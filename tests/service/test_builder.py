@@ -189,6 +189,24 @@ def test_a_generation_that_is_damaged_is_not_gone_back_to(catalogue: Catalogue, 
     assert newest_usable(catalogue.path, release="small", since=0) == open_current(catalogue.path).manifest
 
 
+def test_vectors_of_releases_that_cannot_be_gone_back_to_are_removed(catalogue: Catalogue, releases: Path) -> None:
+    """With the third one the first one's go; who goes back to that has all products embedded anew."""
+    small_release(releases, featurizer=small_featurizer(), name="third", dim=8)
+    for name in ("other", "third"):
+        ask(catalogue.path, name)
+        assert builder(catalogue, releases).step()
+
+    assert {"small": 0, "other": 100, "third": 100} == {
+        name: catalogue.vector_count(name) for name in ("small", "other", "third")
+    }
+    write(catalogue, releases, 3)
+    assert (0, 103, 103) == tuple(catalogue.vector_count(name) for name in ("small", "other", "third"))
+    ask(catalogue.path, "small")
+    assert builder(catalogue, releases).step()
+    assert (103, 0, 103) == tuple(catalogue.vector_count(name) for name in ("small", "other", "third"))
+    assert "small" == open_current(catalogue.path).manifest.release
+
+
 def test_one_activation_at_a_time(catalogue: Catalogue) -> None:
     """Another one is turned down, the same one is not; how far it is can be read."""
     assert ask(catalogue.path, "other")

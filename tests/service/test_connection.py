@@ -1,10 +1,11 @@
 """At the socket: searches that would wait too long are refused unread, and those whose clients left are not begun."""
 
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -33,10 +34,10 @@ class SlowRelease(LengthRelease):
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[tuple[str, int]]:
+def serving(settings: Settings, *, connection: type[Connection] = Connection) -> Iterator[tuple[str, int]]:
     """The application behind a real socket, on an event loop in a thread; gives its address."""
     app = create_app(settings, load=lambda _: listed_pipeline(LISTS, parts={"release": SlowRelease()}))
-    config = uvicorn.Config(app, http=Connection, loop="uvloop", lifespan="on", log_level="critical", access_log=False)
+    config = uvicorn.Config(app, http=connection, loop="uvloop", lifespan="on", log_level="critical", access_log=False)
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -138,3 +139,53 @@ def test_a_search_whose_client_left_is_not_begun() -> None:
             assert [200] * 3 == [answer(client)[0] for client in (first, *others[5:])]
         assert 5 == metric(address, "q2s_dropped_total")
         assert 3 == metric(address, 'q2s_request_seconds_count{effort="low",mode="vector",page="first"}')
+
+
+class HastyConnection(Connection):
+    """Waits for the rest of a head for an instant only."""
+
+    head_timeout_s = 0.01
+
+
+def test_a_request_line_or_headers_without_an_end_are_refused() -> None:
+    """431 at 64 kB, whatever goes on: one header, many, or the line; the connection is closed, others are served."""
+    with serving(Settings(timeout_ms=60_000)) as address:
+        for begin, more in (
+            (b"GET /search?q=", b"x"),
+            (b"GET / HTTP/1.1\r\na: ", b"x"),
+            (b"GET / HTTP/1.1\r\n", b"a:b\r\n"),
+        ):
+            with socket.create_connection(address) as client:
+                client.sendall(begin)
+                with suppress(ConnectionError):
+                    for _ in range(200):
+                        client.sendall(more * 1_000)
+                        if select.select([client], [], [], 0.001)[0]:
+                            break
+                status, headers, document = answer(client)
+
+                assert (431, 431) == (status, document["status"])
+                assert "application/problem+json" == headers["content-type"]
+                assert "more than 65536 bytes" in document["detail"]
+        assert 200 == httpx.get("http://{}:{}/search?q=1".format(*address)).status_code
+
+
+def test_headers_may_come_in_pieces_and_be_long() -> None:
+    """Sixty thousand bytes in sixty pieces are a request like any other; so are two requests behind each other."""
+    with serving(Settings(timeout_ms=60_000)) as address, socket.create_connection(address) as client:
+        for _ in range(2):
+            client.sendall(b"GET /search?q=1 HTTP/1.1\r\nHost: test\r\n")
+            for at in range(60):
+                client.sendall(b"h%d: %s\r\n" % (at, 990 * b"x"))
+            client.sendall(b"\r\n")
+            assert 200 == answer(client)[0]
+
+
+def test_headers_that_never_end_do_not_hold_a_connection() -> None:
+    """Nobody is told; the connection ends."""
+    with (
+        serving(Settings(timeout_ms=60_000), connection=HastyConnection) as address,
+        socket.create_connection(address) as client,
+    ):
+        client.sendall(b"GET /search?q=1 HTTP/1.1\r\nHost: ")
+        assert b"" == client.recv(1)

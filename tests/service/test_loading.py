@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from index.build import build_generation
+from index.catalogue import Catalogue
 from index.operating_points import EFFORTS
+from models.runtime import open_release
 from service.pipeline import Pipeline
 from service.settings import Settings
 from tests.service.fakes import LengthRelease, listed_pipeline
@@ -183,3 +186,20 @@ def loading_until_told() -> Iterator[tuple[Client, threading.Event]]:
             yield client, finish
         finally:
             finish.set()
+
+
+def test_a_bulk_load_that_was_killed_is_to_be_run_again(copies: Settings) -> None:
+    """Before its index was built: what is served no longer fits the products. `build` goes on where it was."""
+    assert copies.release is not None
+    assert copies.catalogue is not None
+    with Catalogue.open(copies.catalogue, readonly=False) as catalogue:
+        numbers = catalogue.put_products([{"product_id": "new", "title": "violet lava lamp"}])
+    assert "que2search build` again" in reason(copies)
+
+    with Catalogue.open(copies.catalogue, readonly=False) as catalogue:
+        release = open_release(copies.release)
+        catalogue.put_vectors(release.id, numbers, release.embed_products([{"title": "violet lava lamp"}]))
+        build_generation(catalogue, release=release.id)
+    with application(copies) as client:
+        answer = client.get("/search", params={"q": "violet lava lamp", "effort": "exact"}).json()
+        assert "new" in [hit["id"] for hit in answer["hits"]]
