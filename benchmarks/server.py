@@ -52,17 +52,26 @@ def started(
         ClientError: it ended or was not ready in time; tells its last words.
     """
     port = free_port()
-    options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", 1]
-    command = [sys.executable, ROOT / "que2search.py", "serve", *options]
     watch = {} if watch_share is None else {"Q2S_WATCH_SHARE": str(watch_share)}
     chosen = SEARCH_ONLY | NO_CACHE | watch | dict(settings or {})
-    with launched([*map(str, command)], port=port, ready="/readyz", settings=chosen) as server:
+    with launched(serve_command(release, catalogue, port=port), port=port, ready="/readyz", settings=chosen) as server:
         yield server
+
+
+def serve_command(release: Path, catalogue: Path, *, port: int, workers: int = 1) -> list[str]:
+    """The command line of `que2search serve`, listening on `HOST`."""
+    options = ["--release", release, "--catalogue", catalogue, "--host", HOST, "--port", port, "--workers", workers]
+    return [str(part) for part in (sys.executable, ROOT / "que2search.py", "serve", *options)]
 
 
 @contextmanager
 def launched(
-    command: Sequence[str], *, port: int, ready: str, settings: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    port: int,
+    ready: str,
+    settings: Mapping[str, str] | None = None,
+    log_file: Path | None = None,
 ) -> Iterator[Server]:
     """Any server of this machine as a process, once it answers `ready`; it inherits this thread's cores.
 
@@ -71,11 +80,12 @@ def launched(
         port: where it was told to listen on `HOST`.
         ready: a path that it answers with success as soon as it can be measured.
         settings: for its environment.
+        log_file: where its words are kept, after those that are there; None: they are forgotten.
 
     Raises:
         ClientError: it ended or was not ready in time; tells its last words.
     """
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") if log_file is None else log_file.open("a+") as log:
         running = subprocess.Popen(  # noqa: S603 - our own
             [*command], stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(settings or {})
         )
@@ -116,16 +126,16 @@ def existing(url: str, *, pid: int | None = None) -> Server:
 
 def cpu_seconds(process: psutil.Process) -> float:
     """CPU time of a server's process and its workers since they started."""
-    return sum(_cpu_ns(each) for each in (process, *process.children(recursive=True))) / 1e9
+    return sum(own_cpu_seconds(each) for each in (process, *process.children(recursive=True)))
 
 
-def _cpu_ns(process: psutil.Process) -> int:
-    """Linux: from the scheduler's clock of the process, since /proc counts in steps of 10 ms."""
+def own_cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of one process alone; Linux: of the scheduler's clock, since /proc counts in steps of 10 ms."""
     if platform.system() == "Linux":
         # The id that clock_getcpuclockid(3) gives: CLOCK_PROCESS_CPUTIME_ID of another process.
-        return time.clock_gettime_ns((~process.pid << 3) | 2)
+        return time.clock_gettime_ns((~process.pid << 3) | 2) / 1e9
     spent = process.cpu_times()
-    return int((spent.user + spent.system) * 1e9)
+    return float(spent.user + spent.system)
 
 
 def _ready(running: "subprocess.Popen[bytes]", url: str) -> bool:

@@ -1,10 +1,8 @@
 """Keeps the sampler running beside the server."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,6 +10,7 @@ from index.errors import IndexFileError
 from index.generations import current_number
 from service.kept_process import kept
 from service.settings import Settings
+from service.temporary import temporary_folder
 from service.watch import WATCH_DIR
 from service.watch_report import REPORT_FILE
 
@@ -23,27 +22,26 @@ def watched(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
     if settings.watch_share == 0 or not _has_generation(settings):
         yield
         return
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="q2s-watch-")
-    except OSError as exc:  # a read-only root without a /tmp
-        log.warning("searches are not watched: no folder for the samples", reason=str(exc))
-        yield
-        return
-    with folder as path:
-        os.environ[WATCH_DIR] = path
-        arguments = [path, str(settings.catalogue), str(settings.watch_cpu)]
-        report = Path(path) / REPORT_FILE
+    with ExitStack() as stack:
         try:
-            with kept(
+            folder = stack.enter_context(temporary_folder("watch"))
+        except OSError as exc:  # a read-only root without a /tmp
+            log.warning("searches are not watched: no folder for the samples", reason=str(exc))
+            yield
+            return
+        os.environ[WATCH_DIR] = str(folder)
+        stack.callback(os.environ.pop, WATCH_DIR)
+        report = folder / REPORT_FILE
+        stack.enter_context(
+            kept(
                 "service.sampler",
-                arguments,
+                [str(folder), str(settings.catalogue), str(settings.watch_cpu)],
                 log=log,
                 lost="the watch ended; searches go on without it",
                 ended=lambda: report.unlink(missing_ok=True),  # nobody keeps it true
-            ):
-                yield
-        finally:
-            del os.environ[WATCH_DIR]
+            )
+        )
+        yield
 
 
 def _has_generation(settings: Settings) -> bool:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -14,6 +13,7 @@ from service.errors import ListenError
 from service.logs import make_logger, uvicorn_logging
 from service.sampler_process import watched
 from service.settings import Settings, as_environment
+from service.temporary import temporary_folder
 from service.upkeep import kept_up
 
 APP = "service.app:create_app"
@@ -70,8 +70,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _supervise(config: uvicorn.Config, listening: socket.socket) -> None:
     """Workers count into one fresh directory, so that /metrics of any of them sums over all."""
-    with tempfile.TemporaryDirectory(prefix="q2s-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = folder
+    with temporary_folder("metrics") as folder:
+        os.environ[MULTIPROCESS_DIR] = str(folder)
         _Supervisor(config, sockets=[listening]).run()
 
 
