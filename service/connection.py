@@ -39,8 +39,11 @@ class Door:
     def __init__(self, admission: Admission, metrics: Metrics) -> None:
         self._admission = admission
         self._metrics = metrics
-        self._prefix = f"{os.urandom(6).hex()}-d"
+        self._prefix = f"{os.urandom(6).hex()}-d".encode()
         self._count = itertools.count(1)
+        problem = OverloadedError("too many searches are waiting; come back after Retry-After seconds")
+        first = self._next_id()  # all are as long, so the answers differ in nothing else
+        self._between_ids = _answer(problem, first.decode()).split(first)
 
     def refusal(self, received: bytes, *, not_before_ns: int) -> bytes | None:
         """The whole answer to these bytes; None: let them in. Only a lone, complete GET of /search is refused here.
@@ -53,8 +56,10 @@ class Door:
         if not whole or b"close" in received or not self._admission.shut(not_before_ns=not_before_ns):
             return None  # what says `Connection: close` takes the long way, which closes it
         self._metrics.problem(OverloadedError.status)
-        problem = OverloadedError("too many searches are waiting; come back after Retry-After seconds")
-        return _answer(problem, f"{self._prefix}{next(self._count):x}")
+        return self._next_id().join(self._between_ids)
+
+    def _next_id(self) -> bytes:
+        return b"%b%08x" % (self._prefix, next(self._count))
 
 
 class WholeAnswers:
