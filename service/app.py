@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service import openapi
@@ -28,6 +28,7 @@ from service.products import Product
 from service.responses import add_error_handlers
 from service.routes import admin, batch, bulk, embed, health, metrics, products
 from service.routes.admin import ActivateRequest
+from service.routes.products import ProductEndpoint
 from service.routes.search import SearchEndpoint
 from service.serving import Serving
 from service.settings import Settings, load_settings
@@ -40,19 +41,30 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 
 class Application(FastAPI):
-    """FastAPI, but that `/search` goes past its layers and its routing, straight to what answers it.
+    """FastAPI, but that searches and single products go past its layers and its routing, straight to what answers them.
 
     Args:
-        search: the hot route.
+        search: answers `/search`.
+        product: answers `/products/{id}`.
+        context: of the middleware around both, as around everything else.
     """
 
-    def __init__(self, search: ASGIApp, **options: Any) -> None:
+    def __init__(
+        self, search: SearchEndpoint, product: ProductEndpoint, *, context: Mapping[str, Any], **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._search = search
+        self._search = RequestContextMiddleware(search, **context)
+        self._product = RequestContextMiddleware(product, **context)
+        self._is_of_a_product = product.takes
+        self.add_middleware(RequestContextMiddleware, **context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == SEARCH and scope["method"] in METHODS:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif scope["path"] == SEARCH and scope["method"] in METHODS:
             await self._search(scope, receive, send)
+        elif self._is_of_a_product(scope):
+            await self._product(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -91,9 +103,12 @@ def create_app(
     guard = Guard.of(settings.keys_file, host=settings.host)
     rates = WriteRates(rate=settings.write_rate, burst=settings.write_burst, metrics=counters)
     search = SearchEndpoint(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard)
-    context: dict[str, Any] = {"log": log, "log_every": settings.access_log_every, "metrics": counters}
+    products_bodies = BodyReader(max_bytes=settings.max_line_bytes, timeout_s=settings.timeout_ms / 1000)
+    product = ProductEndpoint(serving=serving, guard=guard, rates=rates, bodies=products_bodies)
     app = Application(
-        RequestContextMiddleware(search, **context),
+        search,
+        product,
+        context={"log": log, "log_every": settings.access_log_every, "metrics": counters},
         title="que2search",
         version=VERSION,
         lifespan=lifespan,
@@ -104,13 +119,11 @@ def create_app(
     app.router.routes.append(Route(SEARCH, search, methods=list(METHODS), name="search"))
     app.include_router(batch.router(serving=serving, admission=admission, bodies=bodies, metrics=counters, guard=guard))
     app.include_router(embed.router(serving=serving, admission=admission, bodies=bodies, guard=guard))
-    products_bodies = BodyReader(max_bytes=settings.max_line_bytes, timeout_s=settings.timeout_ms / 1000)
     app.include_router(bulk.router(serving=serving, guard=guard, rates=rates, max_line_bytes=settings.max_line_bytes))
-    app.include_router(products.router(serving=serving, guard=guard, rates=rates, bodies=products_bodies))
+    app.include_router(products.router(product))
     app.include_router(admin.router(serving=serving, guard=guard, bodies=bodies, settings=settings))
     app.include_router(health.router(serving=serving))
     app.include_router(metrics.router(metrics=counters))
-    app.add_middleware(RequestContextMiddleware, **context)
     add_error_handlers(app)
     openapi.install(app, further=[Product, ActivateRequest])
     return app
