@@ -29,6 +29,7 @@ REMEMBERED_TRIGRAMS = 1 << 16  # by a featuriser; queries share most of theirs
 
 UNREADABLE = (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what reading JSON of a file raises
 Length = Annotated[int, Meta(ge=1, le=65_536)]  # of a text in tokens
+MaybeLength = Annotated[int, Meta(ge=0, le=65_536)]
 
 ImageVectors = Sequence[Sequence[float]] | None  # of one product
 
@@ -42,12 +43,10 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     title_tokens: Length
     description_tokens: Length
     countries: tuple[str, ...]  # ISO 3166 codes; the id is the position + 1, 0 is unknown
-    image_dim: Annotated[int, Meta(ge=0, le=65_536)]  # 0: the data has no images
+    image_dim: MaybeLength  # 0: the data has no images
     hash_seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     languages: tuple[str, ...] = ()  # of documents, numbered as countries are; known where a channel reads them
-    text_tokens: Annotated[int, Meta(ge=0, le=65_536)] = (
-        0  # of a title and its description as one text; 0 where no channel reads them so
-    )
+    text_tokens: MaybeLength = 0  # of a title and its description as one text; 0 where no channel reads them so
 
 
 class TextIds(NamedTuple):
