@@ -124,7 +124,11 @@ class Catalogue(SearchableProducts):
     # Writes
 
     def write(
-        self, changes: Sequence[Put | Delete], *, request: RequestProgress | None = None
+        self,
+        changes: Sequence[Put | Delete],
+        *,
+        request: RequestProgress | None = None,
+        after_others: bool = False,
     ) -> list[Write | WriteProblem]:
         """Apply a group of changes in one transaction, in order; it is on disk when this returns.
 
@@ -134,12 +138,13 @@ class Catalogue(SearchableProducts):
         Args:
             changes: puts and deletions; each sees what those before it did.
             request: notes how far a request of many lines is, in the same transaction.
+            after_others: what is put waits until all is embedded that was written without this, also later.
 
         Raises:
             CatalogueError: the disk is full or fails; then nothing of the group is stored.
             RequestConflictError: the request is not where `request` says it is; nothing is stored.
         """
-        return writes.write(self._store, self._tables, changes, request)
+        return writes.write(self._store, self._tables, changes, request, after_others=after_others)
 
     def request_progress(self, key: str) -> int:
         """Lines done of the request with this idempotency key; 0 when it is not known."""
@@ -159,9 +164,9 @@ class Catalogue(SearchableProducts):
 
     # The log
 
-    def pending(self, after: int, limit: int) -> list[Pending]:
-        """At most `limit` products that wait to be embedded, written after this sequence number, in that order."""
-        return log.pending(self._store, self._tables, after, limit)
+    def pending(self, limit: int) -> list[Pending]:
+        """At most `limit` products that wait to be embedded: the next ones."""
+        return log.pending(self._store, self._tables, limit)
 
     def publish(self, published: Sequence[Published]) -> int:
         """Make embedded products searchable, all in one transaction: fields and vectors change together.

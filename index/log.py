@@ -12,7 +12,19 @@ import numpy as np
 from index.errors import LogTrimmedError
 from index.records import decode_record
 from index.store import Store
-from index.tables import VECTORS, WRITTEN, Tables, Waiting, get, get_counter, log_entry, put_counter, rows, sequence_key
+from index.tables import (
+    VECTORS,
+    WRITTEN,
+    Tables,
+    Waiting,
+    first_turns,
+    get,
+    get_counter,
+    log_entry,
+    put_counter,
+    rows,
+    sequence_key,
+)
 
 _TRIM_AT_ONCE = 10_000  # entries in one transaction: writers wait for it
 
@@ -50,12 +62,10 @@ class Backlog:
     age_s: float  # of the oldest; 0: nothing waits
 
 
-def pending(store: Store, tables: Tables, after: int, limit: int) -> list[Pending]:
+def pending(store: Store, tables: Tables, limit: int) -> list[Pending]:
     """See `Catalogue.pending`."""
     with store.read() as txn:
-        waiting = [
-            (key, Waiting.read(txn, tables, key)) for _, key in islice(_entries_after(txn, tables.queue, after), limit)
-        ]
+        waiting = [(key, Waiting.read(txn, tables, key)) for _, key in islice(rows(txn, tables.queue), limit)]
     return [
         Pending(int.from_bytes(key, "big"), value.sequence, decode_record(value.record))
         for key, value in waiting
@@ -110,8 +120,8 @@ def backlog(store: Store, tables: Tables) -> Backlog:
     """See `Catalogue.backlog`."""
     with store.read() as txn:
         count = int(txn.stat(tables.queue)["entries"])
-        sequence, key = next(_entries_after(txn, tables.queue, 0), (None, b""))
-        oldest = None if sequence is None else Waiting.read(txn, tables, key)
+        first = [Waiting.read(txn, tables, key) for _, key in first_turns(txn, tables)]
+    oldest = min((each for each in first if each is not None), default=None)
     if oldest is None:
         return Backlog(count=0, oldest=None, age_s=0.0)
     return Backlog(count=count, oldest=oldest.sequence, age_s=max(0.0, time.time() - oldest.time))

@@ -19,7 +19,8 @@ from index.tables import (
     get_counter,
     log_entry,
     number_key,
-    sequence_key,
+    sequence_of_turn,
+    turn_key,
     version_entry,
     version_of,
 )
@@ -56,11 +57,13 @@ def _pending_problems(txn: lmdb.Transaction, tables: Tables, rows: Rows) -> Iter
         if version_of(txn, tables, key) != waiting.sequence:
             version = version_of(txn, tables, key)
             yield f"product number {number} waits as of {waiting.sequence}, but has version {version}"
-        queued = get(txn, tables.queue, sequence_key(waiting.sequence)) == key
-        if queued == (get(txn, tables.failed, key) is not None):
-            yield f"product number {number} waits, {'both queued and' if queued else 'neither queued nor'} set aside"
-    for key, number_bytes in rows(txn, tables.queue):
-        sequence = int.from_bytes(key, "big")
+        turns = (turn_key(waiting.sequence, after_others=after_others) for after_others in (False, True))
+        places = [get(txn, tables.queue, turn) for turn in turns].count(key)
+        places += get(txn, tables.failed, key) is not None
+        if places != 1:
+            yield f"product number {number} waits, {'both queued and' if places else 'neither queued nor'} set aside"
+    for turn, number_bytes in rows(txn, tables.queue):
+        sequence = sequence_of_turn(turn)
         waiting = _waiting(txn, tables, number_bytes)
         if waiting is None or waiting.sequence != sequence:
             yield f"entry {sequence} is queued, but product number {int.from_bytes(number_bytes, 'big')} does not wait"

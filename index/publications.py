@@ -11,7 +11,7 @@ import numpy as np
 from index.errors import CatalogueError
 from index.records import decode_record, encode_fragment
 from index.store import Store
-from index.tables import PUBLISHED, VECTORS, Tables, Waiting, append_log, forget_pending, number_key, rows, sequence_key
+from index.tables import PUBLISHED, VECTORS, Tables, Waiting, append_log, forget_pending, leave_queue, number_key, rows
 from index.vector_tables import check_dimension
 
 
@@ -55,7 +55,7 @@ def set_aside(store: Store, tables: Tables, number: int, sequence: int, error: s
         pending = Waiting.read(txn, tables, key)
         if pending is None or pending.sequence != sequence:
             return False
-        txn.delete(sequence_key(sequence), db=tables.queue)
+        leave_queue(txn, tables, sequence)
         txn.put(key, note, db=tables.failed)
         return True
 

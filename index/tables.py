@@ -8,7 +8,7 @@ Keys are product numbers as four big-endian bytes, unless said otherwise:
     fragments          -> a hit's JSON members, ready to send
     vectors:RELEASE    -> float32 vector of that record
     pending            -> head (sequence, time) and record: acknowledged, not searchable yet
-    queue              sequence -> product number: what of `pending` is to be embedded, in the order of the writes
+    queue              turn -> product number: what of `pending` is to be embedded, in the order of `turn_key`
     failed             -> the error that setting it aside noted; it stays in `pending`
     versions           -> sequence and kind of the product's last write
     log                sequence -> kind and product number
@@ -26,6 +26,7 @@ from index.store import Store
 
 VECTORS = "vectors:"
 MAX_NUMBER = 2**32 - 1
+_AFTER_OTHERS = 1 << 63  # added to a sequence number, it comes after all that are without
 
 WRITTEN = 1  # to be embedded
 DELETED = 2  # gone at once
@@ -116,6 +117,30 @@ def append_log(txn: lmdb.Transaction, tables: Tables, kind: int, key: bytes) -> 
     return sequence
 
 
+def turn_key(sequence: int, *, after_others: bool) -> bytes:
+    """When a write is embedded: in the order of sequence numbers, but after all others what can wait for them."""
+    return sequence_key(sequence | _AFTER_OTHERS if after_others else sequence)
+
+
+def sequence_of_turn(turn: bytes) -> int:
+    """The sequence number of the write that has this turn."""
+    return int.from_bytes(turn, "big") & ~_AFTER_OTHERS
+
+
+def leave_queue(txn: lmdb.Transaction, tables: Tables, sequence: int) -> None:
+    """What was written so is not to be embedded any more."""
+    for after_others in (False, True):
+        txn.delete(turn_key(sequence, after_others=after_others), db=tables.queue)
+
+
+def first_turns(txn: lmdb.Transaction, tables: Tables) -> Iterator[tuple[bytes, bytes]]:
+    """The next entry of the queue, and the next of those that come after all others, where there are such."""
+    for after_others in (False, True):
+        first = next(rows(txn, tables.queue, start=turn_key(0, after_others=after_others)), None)
+        if first is not None:
+            yield first
+
+
 def version_of(txn: lmdb.Transaction, tables: Tables, key: bytes) -> int:
     """Sequence number of a product's last write; 0 for one that a catalogue of format 1 held."""
     value = get(txn, tables.versions, key)
@@ -134,7 +159,7 @@ def forget_pending(txn: lmdb.Transaction, tables: Tables, key: bytes) -> None:
     pending = Waiting.read(txn, tables, key)
     if pending is not None:
         txn.delete(key, db=tables.pending)
-        txn.delete(sequence_key(pending.sequence), db=tables.queue)
+        leave_queue(txn, tables, pending.sequence)
         txn.delete(key, db=tables.failed)
 
 

@@ -22,7 +22,7 @@ from index.tables import (
     number_for,
     pending_head,
     rows,
-    sequence_key,
+    turn_key,
     version_entry,
     version_of,
 )
@@ -77,20 +77,32 @@ class _Change(NamedTuple):
     expected: int | None
 
 
+class _Turn(NamedTuple):
+    """When what is put now is embedded."""
+
+    time: float  # of the write, seconds since 1970
+    after_others: bool
+
+
 def write(
-    store: Store, tables: Tables, changes: Sequence[Put | Delete], request: RequestProgress | None
+    store: Store,
+    tables: Tables,
+    changes: Sequence[Put | Delete],
+    request: RequestProgress | None,
+    *,
+    after_others: bool,
 ) -> list[Write | WriteProblem]:
     """See `Catalogue.write`."""
     prepared = [_prepared(change) for change in changes]  # here, not while other writers wait
     request_key = None if request is None else _request_key(request.key)
-    now = time.time()
+    turn = _Turn(time.time(), after_others)
 
     def apply(txn: lmdb.Transaction) -> list[Write | WriteProblem]:
         vectors = store.tables_in(txn, VECTORS)
         if request is not None and request_key is not None:
-            _note_progress(txn, tables, request_key, request, now)
+            _note_progress(txn, tables, request_key, request, turn.time)
         return [
-            change if isinstance(change, WriteProblem) else _applied(txn, tables, change, vectors, now)
+            change if isinstance(change, WriteProblem) else _applied(txn, tables, change, vectors, turn)
             for change in prepared
         ]
 
@@ -126,7 +138,7 @@ def _prepared(change: Put | Delete) -> _Change | WriteProblem:
 
 
 def _applied(
-    txn: lmdb.Transaction, tables: Tables, change: _Change, vectors: Mapping[str, Any], now: float
+    txn: lmdb.Transaction, tables: Tables, change: _Change, vectors: Mapping[str, Any], turn: _Turn
 ) -> Write | WriteProblem:
     name = change.product_id.decode()
     key: bytes | None = get(txn, tables.ids, change.product_id)
@@ -143,14 +155,14 @@ def _applied(
         return _delete(txn, tables, key, vectors)
     if change.record == present:
         return Write(int.from_bytes(key, "big"), version, changed=False)
-    return _put(txn, tables, key, change.record, now)
+    return _put(txn, tables, key, change.record, turn)
 
 
-def _put(txn: lmdb.Transaction, tables: Tables, key: bytes, record: bytes, now: float) -> Write:
+def _put(txn: lmdb.Transaction, tables: Tables, key: bytes, record: bytes, turn: _Turn) -> Write:
     forget_pending(txn, tables, key)
     sequence = append_log(txn, tables, WRITTEN, key)
-    txn.put(key, pending_head.pack(sequence, now) + record, db=tables.pending)
-    txn.put(sequence_key(sequence), key, db=tables.queue)
+    txn.put(key, pending_head.pack(sequence, turn.time) + record, db=tables.pending)
+    txn.put(turn_key(sequence, after_others=turn.after_others), key, db=tables.queue)
     txn.put(key, version_entry.pack(sequence, WRITTEN), db=tables.versions)
     return Write(int.from_bytes(key, "big"), sequence, changed=True)
 

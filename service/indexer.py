@@ -54,7 +54,7 @@ class Indexer:
             ModelsError: the served release cannot be opened; the same.
         """
         served, *others = self._releases()
-        waiting = self._catalogue.pending(0, BATCH)
+        waiting = self._catalogue.pending(BATCH)
         if waiting:
             self._catalogue.publish(self._embedded(waiting, served, others))
         return len(waiting)

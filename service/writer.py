@@ -1,8 +1,10 @@
 """Writes that reach the disk before they are acknowledged: off the event loop, many in one transaction."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from index.catalogue import Catalogue
@@ -18,6 +20,9 @@ from service.errors import (
 )
 
 GROUP = 256  # changes in one transaction; other writers wait for it
+LOADS_SHARE = 0.9  # of the backlog: single writes have room beside loads
+STUCK_S = 10.0  # a load that waits for room is refused when the backlog has not shrunk meanwhile
+LOOK_EVERY_S = 0.05  # for room
 
 
 class _Waiting(NamedTuple):
@@ -30,12 +35,14 @@ class Writer:
 
     Args:
         catalogue: opened for writing.
-        max_backlog: products that may wait for the indexer before further ones are refused.
+        max_backlog: products that may wait for the indexer before further ones are refused; loads wait before that.
+        stuck_s: how long a load waits for a backlog that does not shrink.
     """
 
-    def __init__(self, catalogue: Catalogue, *, max_backlog: int) -> None:
+    def __init__(self, catalogue: Catalogue, *, max_backlog: int, stuck_s: float = STUCK_S) -> None:
         self._catalogue = catalogue
         self._max_backlog = max_backlog
+        self._stuck_s = stuck_s
         self._waiting: deque[_Waiting] = deque()
         self._committing: asyncio.Task[None] | None = None
 
@@ -58,21 +65,32 @@ class Writer:
     async def write_lines(
         self, changes: Sequence[Put | Delete], *, request: RequestProgress | None
     ) -> list[Write | WriteProblem]:
-        """Commit a group of one request, with how far that got.
+        """Commit a group of one request, with how far that got, as soon as there is room for it.
+
+        What it puts is embedded after all single writes: nobody waits for a load.
 
         Raises:
-            ProblemError: as `write`, of the whole group.
+            ProblemError: as `write`, of the whole group; where there is no room, once the indexer does not move.
         """
-        self._check_backlog()
-        return await self._off_the_loop(lambda: self._catalogue.write(changes, request=request))
+        await self._room_for_loads()
+        return await self._off_the_loop(lambda: self._catalogue.write(changes, request=request, after_others=True))
 
     def _check_backlog(self) -> None:
         """Raises OverloadedError where the indexer is too far behind."""
         waiting = self._catalogue.backlog.count
         if waiting >= self._max_backlog:
-            raise OverloadedError(
-                f"{waiting:,} products wait to be embedded, limit {self._max_backlog:,}; write more slowly"
-            )
+            raise _overloaded(waiting, self._max_backlog)
+
+    async def _room_for_loads(self) -> None:
+        """Raises OverloadedError where the indexer is too far behind and does not come nearer."""
+        limit = max(1, int(self._max_backlog * LOADS_SHARE))
+        least, give_up = math.inf, math.inf
+        while (waiting := self._catalogue.backlog.count) >= limit:
+            if waiting < least:
+                least, give_up = waiting, monotonic() + self._stuck_s
+            elif monotonic() > give_up:
+                raise _overloaded(waiting, limit)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _commit_groups(self) -> None:
         while self._waiting:
@@ -99,6 +117,10 @@ class Writer:
             raise ConflictError(str(exc)) from exc
         except CatalogueError as exc:
             raise NotReadyError(f"nothing was written: {exc}") from exc
+
+
+def _overloaded(waiting: int, limit: int) -> OverloadedError:
+    return OverloadedError(f"{waiting:,} products wait to be embedded, limit {limit:,}; write more slowly")
 
 
 def problem_of(problem: WriteProblem) -> ProblemError:

@@ -40,14 +40,14 @@ def after(before: dict[str, str], seed: int, step: int) -> dict[str, str]:
 
 
 def publish_some(catalogue: Catalogue) -> None:
-    waiting = catalogue.pending(0, 5)
+    waiting = catalogue.pending(5)
     catalogue.publish([Published(one.number, one.sequence, {RELEASE: np.ones(4, dtype=np.float32)}) for one in waiting])
 
 
 def main(path: Path, seed: int) -> None:
     with Catalogue.open(path, readonly=False) as catalogue:
         for step in count():
-            catalogue.write(changes_of(seed, step))
+            catalogue.write(changes_of(seed, step), after_others=step % 2 == 1)
             sys.stdout.write(f"{step}\n")
             sys.stdout.flush()
             if step % 3 == 0:

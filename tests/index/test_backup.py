@@ -120,7 +120,7 @@ def test_compaction_gives_space_back(tmp_path: Path) -> None:
     assert sizes.after == (tmp_path / STORE_FILE).stat().st_size
     assert [] == check_catalogue(tmp_path).problems
     with Catalogue.open(tmp_path, readonly=False) as catalogue:
-        assert ["p0"] == [one.product["product_id"] for one in catalogue.pending(0, 10)]
+        assert ["p0"] == [one.product["product_id"] for one in catalogue.pending(10)]
         assert 200 == catalogue.write([Put({"product_id": "p0", "title": "y"})])[0].sequence
 
 

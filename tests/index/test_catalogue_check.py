@@ -25,6 +25,7 @@ from index.tables import (
     pending_head,
     put_counter,
     sequence_key,
+    turn_key,
     version_entry,
 )
 from index.writes import Delete, Put, RequestProgress
@@ -63,6 +64,15 @@ def test_a_sound_catalogue_passes(path: Path) -> None:
     assert {"r1": 2} == report.vectors
 
 
+def test_what_waits_after_all_others_passes_too(path: Path) -> None:
+    with Catalogue.open(path, readonly=False) as catalogue:
+        catalogue.write([Put({"product_id": "p5", "title": "a load's"})], after_others=True)
+
+    report = check_catalogue(path)
+
+    assert ([], 3) == (report.problems, report.pending)
+
+
 def test_progress_ends_at_its_total(path: Path) -> None:
     """Every row of every table but the counters': 5 ids, 2 each of products, fragments, vectors, pending, ..."""
     told: list[tuple[int, int]] = []
@@ -95,6 +105,8 @@ s = sequence_key
         (lambda t, x, _: t.delete(n(2), db=x.pending), "entry 3 is queued, but product number 2 does not wait"),
         (lambda t, x, _: t.delete(s(3), db=x.queue), "neither queued nor set aside"),
         (lambda t, x, _: t.put(s(4), n(3), db=x.queue), "both queued and set aside"),
+        (lambda t, x, _: t.put(turn_key(4, after_others=True), n(3), db=x.queue), "both queued and set aside"),
+        (lambda t, x, _: t.put(turn_key(3, after_others=True), n(2), db=x.queue), "both queued and set aside"),
         (lambda t, x, _: t.put(n(0), t.get(n(3), db=x.failed), db=x.failed), "number 0 is set aside, but"),
         (
             lambda t, x, _: t.put(n(2), version_entry.pack(4, WRITTEN), db=x.versions),

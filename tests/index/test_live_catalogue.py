@@ -39,7 +39,7 @@ def live(catalogue: Catalogue) -> LiveIndex:
 def publish(catalogue: Catalogue, product_id: str, vector: np.ndarray, **fields: object) -> None:
     """Write a product and embed it."""
     catalogue.write([Put({"product_id": product_id, "title": "a thing", **fields})])
-    (waiting,) = catalogue.pending(0, 10)
+    (waiting,) = catalogue.pending(10)
     assert 1 == catalogue.publish([Published(waiting.number, waiting.sequence, {"r1": vector})])
 
 
@@ -74,7 +74,7 @@ def test_until_it_is_published_the_former_version_is_found(catalogue: Catalogue,
     live.refresh()
     assert 0 == nearest(live, VECTORS[:1])
 
-    (waiting,) = catalogue.pending(0, 10)
+    (waiting,) = catalogue.pending(10)
     catalogue.publish([Published(waiting.number, waiting.sequence, {"r1": FAR[0]})])
     live.refresh()
 
@@ -181,7 +181,7 @@ def test_a_log_that_begins_too_late_is_said(catalogue: Catalogue, live: LiveInde
 def test_a_product_without_a_vector_of_the_release_is_gone(catalogue: Catalogue, live: LiveIndex) -> None:
     """As the next generation would leave it out."""
     catalogue.write([Put({"product_id": "p0", "title": "lamp"})])
-    (waiting,) = catalogue.pending(0, 10)
+    (waiting,) = catalogue.pending(10)
     catalogue.publish([Published(waiting.number, waiting.sequence, {"r2": FAR[0]})])
     live.refresh()
 

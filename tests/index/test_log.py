@@ -32,7 +32,7 @@ def publish(catalogue: Catalogue, *releases: str) -> int:
     return catalogue.publish(
         [
             Published(one.number, one.sequence, {release: np.array([one.number, one.sequence]) for release in releases})
-            for one in catalogue.pending(0, 1_000)
+            for one in catalogue.pending(1_000)
         ]
     )
 
@@ -42,22 +42,50 @@ def test_what_waits_is_read_in_the_order_of_the_writes(catalogue: Catalogue) -> 
     put(catalogue, "a", "b", "c")
     catalogue.write([Put(product("a", "again"))])
 
-    waiting = catalogue.pending(0, 2)
-
+    waiting = catalogue.pending(2)
     assert [(1, 2, "b"), (2, 3, "c")] == [(one.number, one.sequence, one.product["title"]) for one in waiting]
-    assert [(0, 4, product("a", "again"))] == catalogue.pending(3, 2)
-    assert [] == catalogue.pending(4, 2)
+    for one in waiting:
+        catalogue.set_aside(one.number, one.sequence, "no")
+
+    assert [(0, 4, product("a", "again"))] == catalogue.pending(2)
+
+
+def test_what_can_wait_comes_after_all_others(catalogue: Catalogue) -> None:
+    """Also after those written later; it keeps its own order, and the backlog is as old as the oldest of all."""
+    catalogue.write([Put(product("load 1")), Put(product("load 2"))], after_others=True)
+    put(catalogue, "single")
+
+    assert ["single", "load 1", "load 2"] == [one.product["product_id"] for one in catalogue.pending(10)]
+    assert (3, 1) == (catalogue.backlog.count, catalogue.backlog.oldest)
+
+
+@pytest.mark.parametrize("after_others", [False, True])
+def test_a_product_waits_once_whoever_wrote_it(catalogue: Catalogue, *, after_others: bool) -> None:
+    """It has the turn of its last write; published, set aside or deleted it has none."""
+    for name in ("published", "set aside", "deleted"):
+        catalogue.write([Put(product(name))], after_others=not after_others)
+        catalogue.write([Put(product(name, "again"))], after_others=after_others)
+
+        (waiting,) = catalogue.pending(10)
+        assert product(name, "again") == waiting.product
+        if name == "published":
+            publish(catalogue)
+        elif name == "set aside":
+            catalogue.set_aside(waiting.number, waiting.sequence, "no")
+        else:
+            catalogue.write([Delete(name)])
+        assert ([], 0) == (catalogue.pending(10), catalogue.backlog.count)
 
 
 def test_only_the_version_that_was_embedded_is_published(catalogue: Catalogue) -> None:
     """A later write makes the vector worthless; the rest of the group is published."""
     put(catalogue, "a", "b")
-    embedded = [Published(one.number, one.sequence, {"r1": np.ones(2)}) for one in catalogue.pending(0, 10)]
+    embedded = [Published(one.number, one.sequence, {"r1": np.ones(2)}) for one in catalogue.pending(10)]
     catalogue.write([Put(product("a", "later"))])
 
     assert 1 == catalogue.publish(embedded)
     assert (None, product("b")) == (catalogue.product("a"), catalogue.product("b"))
-    assert ["later"] == [one.product["title"] for one in catalogue.pending(0, 10)]
+    assert ["later"] == [one.product["title"] for one in catalogue.pending(10)]
     assert 0 == catalogue.publish(embedded)
 
 
@@ -82,7 +110,7 @@ def test_a_wrong_vector_publishes_nothing(catalogue: Catalogue, vector: np.ndarr
 
     with pytest.raises(CatalogueError, match=r"finite|do not fit"):
         catalogue.publish([Published(1, 3, {"r1": vector})])
-    assert (1, None) == (len(catalogue.pending(0, 10)), catalogue.product("b"))
+    assert (1, None) == (len(catalogue.pending(10)), catalogue.product("b"))
 
 
 # Set aside
@@ -95,7 +123,7 @@ def test_a_product_set_aside_waits_no_longer(catalogue: Catalogue) -> None:
 
     assert catalogue.set_aside(0, 2, "too long")
 
-    assert ["b"] == [one.product["product_id"] for one in catalogue.pending(0, 10)]
+    assert ["b"] == [one.product["product_id"] for one in catalogue.pending(10)]
     (failed,) = catalogue.failed()
     assert (0, 2, "a", "too long") == (failed.number, failed.sequence, failed.product_id, failed.error)
     assert (product("a", "poison"), 2, False, "too long") == catalogue.newest("a")
@@ -110,7 +138,7 @@ def test_the_next_change_clears_what_was_set_aside(catalogue: Catalogue, change:
     catalogue.write([change])
 
     assert [] == catalogue.failed()
-    assert isinstance(change, Put) == (len(catalogue.pending(0, 10)) == 1)
+    assert isinstance(change, Put) == (len(catalogue.pending(10)) == 1)
 
 
 def test_a_product_written_meanwhile_is_not_set_aside(catalogue: Catalogue) -> None:
@@ -119,7 +147,7 @@ def test_a_product_written_meanwhile_is_not_set_aside(catalogue: Catalogue) -> N
     catalogue.write([Put(product("a", "mended"))])
 
     assert not catalogue.set_aside(0, 1, "too long")
-    assert (1, []) == (len(catalogue.pending(0, 10)), catalogue.failed())
+    assert (1, []) == (len(catalogue.pending(10)), catalogue.failed())
 
 
 # Changes
@@ -198,7 +226,7 @@ def test_trimming_loses_nothing_that_waits(catalogue: Catalogue) -> None:
     put(catalogue, "a", "b")
 
     assert 2 == catalogue.trim(100)
-    assert (2, 2, 2) == (len(catalogue.pending(0, 10)), catalogue.log_start, catalogue.sequence)
+    assert (2, 2, 2) == (len(catalogue.pending(10)), catalogue.log_start, catalogue.sequence)
     assert 2 == publish(catalogue, "r1")
 
 

@@ -23,7 +23,7 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
 
 
 def publish_all(catalogue: Catalogue, *, release: str = "r1") -> int:
-    waiting = catalogue.pending(0, 100)
+    waiting = catalogue.pending(100)
     return catalogue.publish([Published(one.number, one.sequence, {release: np.ones(4)}) for one in waiting])
 
 
@@ -63,7 +63,7 @@ def test_an_unchanged_product_is_not_written_again(catalogue: Catalogue) -> None
     assert [(0, 1, True), (0, 1, False)] == catalogue.write([Put(LAMP), Put(LAMP)])
     publish_all(catalogue)
     assert [(0, 1, False)] == catalogue.write([Put(LAMP)])
-    assert [] == catalogue.pending(0, 10)
+    assert [] == catalogue.pending(10)
 
 
 def test_a_deletion_is_at_once_and_for_all_releases(catalogue: Catalogue) -> None:
@@ -101,11 +101,11 @@ def test_a_product_that_comes_back_has_its_number_again(catalogue: Catalogue) ->
 def test_a_deletion_also_ends_the_wait(catalogue: Catalogue) -> None:
     """What was read for embedding before it is not published after it."""
     catalogue.write([Put(LAMP)])
-    (waiting,) = catalogue.pending(0, 1)
+    (waiting,) = catalogue.pending(1)
     catalogue.write([Delete("lamp")])
 
     assert 0 == catalogue.publish([Published(waiting.number, waiting.sequence, {"r1": np.ones(4)})])
-    assert (0, []) == (catalogue.count, catalogue.pending(0, 10))
+    assert (0, []) == (catalogue.count, catalogue.pending(10))
 
 
 def test_a_wrong_change_spoils_no_other(catalogue: Catalogue) -> None:
@@ -155,7 +155,7 @@ def test_a_bulk_load_gives_versions_too(catalogue: Catalogue) -> None:
 
     assert (LAMP, 2, True, None) == catalogue.newest("lamp")
     assert (SOFA, 3, True, None) == catalogue.newest("sofa")
-    assert [] == catalogue.pending(0, 10)
+    assert [] == catalogue.pending(10)
 
 
 # Requests

@@ -36,7 +36,7 @@ class Market:
 
     def publish(self, record: dict[str, Any]) -> None:
         self.catalogue.write([Put(record)])
-        (waiting,) = self.catalogue.pending(0, 10)
+        (waiting,) = self.catalogue.pending(10)
         (vector,) = self.release.embed_products([waiting.product])
         self.catalogue.publish([Published(waiting.number, waiting.sequence, {self.release.id: vector})])
 
