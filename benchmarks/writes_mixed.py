@@ -62,7 +62,10 @@ class MixedResult(BenchResult):
                 "threads": [sample.held.threads for sample in self.samples],
                 "temporary files": [sample.temporary_files for sample in self.samples],
             },
-            "MB of the store's file": {"store": [sample.store_bytes / 1e6 for sample in self.samples]},
+            "MB of the store": {
+                "its file": [sample.file_bytes / 1e6 for sample in self.samples],
+                "what rows take of it": [sample.used_bytes / 1e6 for sample in self.samples],
+            },
             "rows of the delta": {"delta": [sample.delta_rows for sample in self.samples]},
         }
         figure = Figure(figsize=(9, 6), layout="constrained")
@@ -221,6 +224,8 @@ def judged(mixed: Mixed, samples: Sequence[Sample], *, conditions: Mapping[str, 
         notes=[
             *map(str, verdicts),
             "memory, files and threads: of all processes of the server, what they hold at least in a third of the run;",
+            f"the store: what rows take of its file, which has {samples[-1].file_bytes / 1e6:.1f} MB in the end;",
+            "it keeps as many free pages as one compaction needed: what is freed while that reads waits for its end;",
             f"a row of the delta may take {ROW_BYTES:,} bytes until a compaction; latencies count from when it was due",
         ],
         samples=samples,

@@ -121,6 +121,11 @@ class Catalogue(SearchableProducts):
         """The secret that signs cursors. Raises CatalogueError when its file is missing or cut short."""
         return read_cursor_key(self.path)
 
+    @property
+    def used_bytes(self) -> int:
+        """What all of this takes of the store's file, which may be larger: it keeps pages for later writes."""
+        return self._store.used_bytes
+
     # Writes
 
     def write(

@@ -137,6 +137,14 @@ class Store:
         with self.read() as txn:
             return int(txn.stat(table)["entries"])
 
+    @property
+    def used_bytes(self) -> int:
+        """What the rows take of the file; the rest is free pages, which writes take before the file grows."""
+        handles = [None, *(self.table(name) for name in self.table_names())]  # None: the table of all tables
+        with self.read() as txn:
+            stats = [txn.stat(handle) for handle in handles]
+        return sum(_pages(stat) * stat["psize"] for stat in stats)
+
     # Transactions
 
     @contextmanager
@@ -282,6 +290,10 @@ class _Reads(threading.local):
 
     open = 0
     snapshot: _Snapshot | None = None
+
+
+def _pages(stat: dict[str, int]) -> int:
+    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
 
 
 def _names(txn: lmdb.Transaction) -> list[str]:

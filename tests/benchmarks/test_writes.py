@@ -41,7 +41,9 @@ def sample(
     at_s: float, *, private_bytes: int = 100 * MB, files: int = 30, delta_rows: int = 0, store: int = MB
 ) -> Sample:
     held = Footprint(private_bytes, files, threads=4)
-    return Sample(at_s, held, store_bytes=store, temporary_files=1, delta_rows=delta_rows, generation=1)
+    return Sample(
+        at_s, held, file_bytes=4 * MB, used_bytes=store, temporary_files=1, delta_rows=delta_rows, generation=1
+    )
 
 
 def holds(samples: Sequence[Sample]) -> list[bool]:
@@ -114,7 +116,7 @@ def test_the_delta_may_grow_until_a_compaction() -> None:
 
 
 def test_the_store_may_grow_by_a_tenth() -> None:
-    """Its free pages come back only when readers have left them."""
+    """What rows take of it; its file keeps free pages for the next compaction."""
     before = [sample(at) for at in range(6)]
 
     assert holds([*before, *(sample(at, store=MB + MB // 20) for at in (6, 7, 8))])[-1]

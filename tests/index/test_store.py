@@ -142,6 +142,20 @@ def test_a_failed_change_leaves_nothing(store: Store) -> None:
     assert 0 == store.entries("table")
 
 
+def test_what_rows_take_of_the_file_falls_when_they_go(store: Store) -> None:
+    """4,000 of 1 kB are 4 MB; deleted, they take a page or two, while the file keeps its size."""
+    table = store.table("table")
+    keys = [number.to_bytes(2, "big") for number in range(4_000)]
+    store.write(lambda txn: [txn.put(key, bytes(1_000), db=table) for key in keys])
+    full, size = store.used_bytes, store.path.stat().st_size
+    assert 4_000_000 < full <= size < 8_000_000
+
+    store.write(lambda txn: txn.drop(table, delete=False))
+
+    assert store.used_bytes < 50_000
+    assert size <= store.path.stat().st_size
+
+
 def test_tables_made_elsewhere_are_found_inside_a_write(store: Store) -> None:
     """A deletion must reach the vectors of a release that another process has just made."""
     store.make_table("vectors:r1")
