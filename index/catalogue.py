@@ -108,6 +108,11 @@ class Catalogue(SearchableProducts):
         return self._counter(b"sequence")
 
     @property
+    def last_transaction(self) -> int:
+        """Another number after every write of whatever kind: how to see cheaply that there was none."""
+        return self._store.last_transaction
+
+    @property
     def numbers_given(self) -> int:
         """Product numbers given so far: 0 up to, not including, this one."""
         return self._counter(b"next_number")
@@ -201,7 +206,7 @@ class Catalogue(SearchableProducts):
         return self._store.entries("failed")
 
     def changes(self, after: int, limit: int, *, release: str) -> Changes:
-        """What became visible after this sequence number: at most `limit` entries of the log, as one change a product.
+        """What became visible after this sequence number, of at most `limit` entries, as one change a product.
 
         All is read in one snapshot, so a change tells how the product is by now, which may be later than `upto`; going
         on from there tells it again. Applying a change twice must do no harm.
@@ -214,6 +219,11 @@ class Catalogue(SearchableProducts):
     def trim(self, upto: int) -> int:
         """Drop the log entries up to this sequence number; returns how many. What is pending stays so."""
         return log.trim(self._store, self._tables, upto)
+
+    @property
+    def backlog_count(self) -> int:
+        """How many products wait to be embedded."""
+        return self._store.entries("queue")
 
     @property
     def backlog(self) -> Backlog:

@@ -14,7 +14,7 @@ from index.live_words import LiveWords
 from index.log import Changes
 from index.updates import Updates
 
-AT_ONCE = 2  # entries of the log in a refresh between searches, which wait for it: half a millisecond
+AT_ONCE = 2  # changes in a refresh between searches, which wait for it: half a millisecond
 _CATCHING_UP = 4_096  # while nobody waits
 _SELLER = "seller"
 
@@ -24,6 +24,9 @@ class ChangeLog(Protocol):
 
     @property
     def sequence(self) -> int: ...
+
+    @property
+    def last_transaction(self) -> int: ...
 
     def changes(self, after: int, limit: int, *, release: str) -> Changes: ...
 
@@ -48,13 +51,14 @@ class LiveIndex:
         self.generation = generation
         self.applied = generation.manifest.sequence  # of the last log entry that searches see
         self._catalogue = catalogue
+        self._seen = -1  # the last transaction after which there was nothing new
         self._updates = Updates(generation)
         self.filters = LiveFilters(generation.filters, self._updates)
         self.vectors = LiveVectors(generation, self._updates)
         self.words = LiveWords(generation.lexical, self._updates)
 
     def refresh(self, limit: int = AT_ONCE) -> int:
-        """Apply what the log says next, `limit` entries of it at most; returns how many products changed.
+        """Apply what the log says next, `limit` changes at most; returns how many products changed.
 
         Between searches, by the thread that searches. Costs microseconds when there is nothing new.
 
@@ -62,7 +66,11 @@ class LiveIndex:
             LogTrimmedError: the log begins later: a newer generation has to be opened.
             CatalogueError: a change does not fit the generation. What came before it is applied.
         """
+        transaction = self._catalogue.last_transaction  # looked at first: what is written meanwhile is seen next time
+        if transaction == self._seen:
+            return 0
         if self._catalogue.sequence == self.applied:
+            self._seen = transaction
             return 0
         changes = self._catalogue.changes(self.applied, limit, release=self.generation.manifest.release)
         for change in changes.entries:

@@ -27,6 +27,7 @@ from index.tables import (
 )
 
 _TRIM_AT_ONCE = 10_000  # entries in one transaction: writers wait for it
+_SKIMMED = 64  # entries that change nothing visible yet, at most, for each that is asked for: a microsecond each
 
 
 class Pending(NamedTuple):
@@ -83,13 +84,17 @@ def changes(store: Store, tables: Tables, after: int, limit: int, release: str) 
                 f"{store.path.parent} keeps no log of changes {after + 1} to {start}: a bulk load without its index, "
                 "or a trim; run `que2search build` again, which goes on where it was"
             )
-        upto, last = after, dict[bytes, int]()
-        for sequence, value in islice(_entries_after(txn, tables.log, after), limit):
+        upto, last, visible = after, dict[bytes, int](), 0
+        for sequence, value in islice(_entries_after(txn, tables.log, after), _SKIMMED * limit):
             upto = sequence
             kind, key = log_entry.unpack(value)
-            if kind != WRITTEN:
-                last.pop(key, None)
-                last[key] = sequence
+            if kind == WRITTEN:
+                continue
+            last.pop(key, None)
+            last[key] = sequence
+            visible += 1
+            if visible == limit:
+                break
         found = [
             (key, get(txn, tables.products, key), None if vectors is None else get(txn, vectors, key)) for key in last
         ]

@@ -143,9 +143,16 @@ class Store:
         handles = [None, *(self.table(name) for name in self.table_names())]  # None: the table of all tables
         with self.read() as txn:
             stats = [txn.stat(handle) for handle in handles]
-        return sum(_pages(stat) * stat["psize"] for stat in stats)
+        pages = (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return sum(pages) * stats[0]["psize"]
 
     # Transactions
+
+    @property
+    def last_transaction(self) -> int:
+        """Another number after every write, whoever made it: a microsecond, where a read takes ten."""
+        with self._quiet:  # no other thread exchanges the map meanwhile
+            return int(self._env.info()["last_txnid"])
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
@@ -290,10 +297,6 @@ class _Reads(threading.local):
 
     open = 0
     snapshot: _Snapshot | None = None
-
-
-def _pages(stat: dict[str, int]) -> int:
-    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
 
 
 def _names(txn: lmdb.Transaction) -> list[str]:

@@ -46,6 +46,10 @@ class Log:
         self.sequence = sequence
         self._entries: dict[int, int] = {}  # sequence -> number
 
+    @property
+    def last_transaction(self) -> int:
+        return self.sequence
+
     def put(self, number: int, product: Product) -> None:
         self.products[number] = product
         self._append(number)

@@ -75,7 +75,7 @@ class NumberedCatalogue:
     """A `Catalogue` of which only the product numbers matter."""
 
     writable = False
-    sequence = 1
+    sequence = last_transaction = 1
     backlog = Backlog(count=0, oldest=None, age_s=0.0)
     failed_count = 0
 

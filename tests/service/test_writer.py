@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from index.log import Backlog
 from index.writes import Delete, Put, RequestProgress, Write
 from service.errors import OverloadedError
 from service.writer import Writer
@@ -21,9 +20,8 @@ class Waiting:
         ] = []  # of each group: its request, whether others come first
 
     @property
-    def backlog(self) -> Backlog:
-        count = self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
-        return Backlog(count=count, oldest=1, age_s=1.0)
+    def backlog_count(self) -> int:
+        return self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
 
     def write(
         self, changes: Sequence[Put | Delete], *, request: RequestProgress | None = None, after_others: bool = False
