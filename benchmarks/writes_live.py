@@ -1,9 +1,13 @@
-"""What live writes cost searches, and how soon they are found: searches beside writes and without, in turn."""
+"""What live writes cost searches, and how soon they are found: searches beside writes and without, in turn.
+
+Writes to another server on the machine are the floor: what they cost by taking processors, caches and memory alone.
+"""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -38,7 +42,7 @@ from index.generations import open_current
 from models.runtime import open_release
 from service.client import ClientError
 
-WITHOUT, BESIDE = "search, no writes", "search beside writes"
+WITHOUT, BESIDE, FLOOR = "search, no writes", "search beside writes", "search, writes elsewhere"
 ACKNOWLEDGED, SEARCHABLE = "write, until acknowledged", "write, until searchable"
 # A compaction would fall into some blocks and not others; a write that waits is to be timed, not given up.
 WRITING = {"Q2S_WRITES": "true", "Q2S_COMPACT_AT": "0", "Q2S_TIMEOUT_MS": "20000"}
@@ -60,17 +64,17 @@ def run(
     seconds: float = 4.0,
     progress: Progress | None = None,
 ) -> TailResult:
-    """Search first pages one after the other, and write to a copy of the catalogue in every second block.
+    """Search first pages one after the other; in two blocks of three, write to the catalogue's copy, or to another one.
 
-    The client is on the core of the server's worker; indexer, builder, and the clients that write run where the system
-    puts them.
+    The client that searches is on the core of the server's worker; indexers, builders, the other server, and the
+    clients that write run where the system puts them.
 
     Args:
         data, queries, seed: a dataset whose searched queries are asked, how many, and how they are drawn; without one,
             the release's golden queries. The seed also draws what is written.
         rate, arrivals: of the writes.
         waiting: share of them that wait until they are searchable.
-        blocks, seconds: rounds, and seconds of searches in each with writes and without.
+        blocks, seconds: rounds, and seconds of searches in each block.
         progress: called with (done, total) rounds.
 
     Raises:
@@ -83,23 +87,33 @@ def run(
     manifest = open_current(catalogue, verify=False).manifest
     core = max(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        copy = stack.enter_context(copied(catalogue))
+        copies = [stack.enter_context(copied(catalogue)) for _ in range(2)]
         models = stack.enter_context(Catalogue.open(catalogue))
-        server = stack.enter_context(started(release, copy, watch_share=0.0, settings=WRITING | PATIENT))
-        worker = Worker.of(server, core)
-        load = WriteLoad(
-            server=server,
-            material=Material(models, seed=seed),
-            rate=rate,
-            waiting=waiting,
-            arrivals=arrivals,
-            seed=seed,
+        here, elsewhere = (
+            WriteLoad(
+                server=stack.enter_context(started(release, copy, watch_share=0.0, settings=WRITING | PATIENT)),
+                material=Material(models, seed=seed),
+                rate=rate,
+                waiting=waiting,
+                arrivals=arrivals,
+                seed=seed,
+            )
+            for copy in copies
         )
-        client = Client(worker, [first_target(query) for query in chosen.queries], seconds, load)
-        measured = interleave({WITHOUT: client.alone, BESIDE: client.beside_writes}, blocks=blocks, progress=progress)
+        worker = Worker.of(here.server, core)
+        client = Client(worker, [first_target(query) for query in chosen.queries], seconds)
+        written: list[Written] = []
+        before_s = own_cpu_seconds(worker.indexer)
+        arms: dict[str, Callable[[int], Block]] = {
+            WITHOUT: client.alone,
+            BESIDE: partial(client.beside, here, written),
+            FLOOR: partial(client.beside, elsewhere, []),
+        }
+        measured = interleave(arms, blocks=blocks, progress=progress)
+        indexer_s = own_cpu_seconds(worker.indexer) - before_s
     return judged(
         measured,
-        client.written[1:],  # the first block is the warm-up's
+        written[1:],  # the first block is the warm-up's
         conditions=conditions(
             threads=1,
             core_of_worker_and_client=core,
@@ -110,7 +124,7 @@ def run(
             arrivals=arrivals,
             waiting_share=waiting,
             seconds_per_block=seconds,
-            indexer_cpu_us_per_write=round(client.indexer_us_per_write, 1),
+            indexer_cpu_us_per_write=round(indexer_s * 1e6 / max(1, sum(each.done for each in written)), 1),
             **measured.conditions(),
         ),
     )
@@ -126,7 +140,7 @@ class Worker(NamedTuple):
 
     @classmethod
     def of(cls, server: Server, core: int) -> "Worker":
-        """Keeps the thread that searches on the core.
+        """Keeps the process that searches on the core, all its threads.
 
         Raises:
             ClientError: the server's processes are not all there.
@@ -136,7 +150,8 @@ class Worker(NamedTuple):
         indexer = next((each for each in children if "service.indexer" in each.cmdline()), None)
         if process is None or indexer is None:
             raise ClientError(f"the server at {server.host}:{server.port} runs no indexer; is its catalogue writable?")
-        process.cpu_affinity([core])  # of its first thread alone, which searches
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {core})
         return cls(server, process, indexer, core)
 
 
@@ -147,17 +162,13 @@ class Client:
         worker: asked.
         targets: in turn.
         seconds: of a block.
-        load: what is written in blocks beside writes.
     """
 
-    def __init__(self, worker: Worker, targets: Sequence[str], seconds: float, load: WriteLoad) -> None:
+    def __init__(self, worker: Worker, targets: Sequence[str], seconds: float) -> None:
         self._worker = worker
         self._targets = targets
         self._seconds = seconds
-        self._load = load
         self._asked = 0
-        self._indexer_s = 0.0
-        self.written: list[Written] = []
 
     def alone(self, _: int) -> Block:
         """A block of searches."""
@@ -176,25 +187,18 @@ class Client:
             spent = own_cpu_seconds(worker.process) - before
         return Block(latencies_us=np.array(latencies), cpu_us=spent * 1e6 / len(latencies), degraded=degraded)
 
-    def beside_writes(self, number: int) -> Block:
-        """The same while products are written."""
-        before = own_cpu_seconds(self._worker.indexer)
-        with self._load.going(LEAD_S + self._seconds, self.written, number=number):
+    def beside(self, load: WriteLoad, written: list[Written], number: int) -> Block:
+        """The same while products are written, and what became of these."""
+        with load.going(LEAD_S + self._seconds, written, number=number):
             time.sleep(LEAD_S)
             block = self.alone(number)
         time.sleep(REST_S)
-        self._indexer_s += own_cpu_seconds(self._worker.indexer) - before
         return block
-
-    @property
-    def indexer_us_per_write(self) -> float:
-        """CPU time of the indexer."""
-        return self._indexer_s * 1e6 / max(1, sum(each.done for each in self.written))
 
 
 def judged(measured: Measured, written: Sequence[Written], *, conditions: Mapping[str, Any]) -> TailResult:
     """Searches beside writes and without, the writes themselves, and whether what must hold does."""
-    beside, without = measured.arms[BESIDE], measured.arms[WITHOUT]
+    beside, without, floor = (measured.arms[name] for name in (BESIDE, WITHOUT, FLOOR))
     writes = {ACKNOWLEDGED: until_acknowledged_us(written), SEARCHABLE: until_searchable_us(written)}
     verdicts = [fresh(writes[SEARCHABLE]), sustained(written), *searches(beside, without, tail=True)]
     latencies = {name: arm.latencies_us for name, arm in measured.arms.items()} | writes
@@ -210,13 +214,15 @@ def judged(measured: Measured, written: Sequence[Written], *, conditions: Mappin
             "writes": sum(each.asked for each in written),
             "done_writes_per_s": round(done_per_s(written), 2),
             **ratios(beside, without),
+            **{f"floor_{name}": ratio for name, ratio in ratios(floor, without).items()},
             "holds": all(verdict.holds for verdict in verdicts),
         },
         notes=[
             *map(str, verdicts),
             "writes count from when they were due, in all blocks, disturbed ones too;",
             "until searchable: of those that ask to wait; each was acknowledged on the way, so from there it is less;",
-            "CPU: of the process that searches, which also takes the writes and applies them; the indexer's: below.",
+            "CPU: of the process that searches, which also takes the writes and applies them; the indexer's: below;",
+            "writes elsewhere: to another server on this machine, which costs processors, caches and memory alone.",
             *measured.notes(),
         ],
         histograms={name: encoded(each) for name, each in latencies.items()},
