@@ -95,10 +95,11 @@ def write(
     """See `Catalogue.write`."""
     prepared = [_prepared(change) for change in changes]  # here, not while other writers wait
     request_key = None if request is None else _request_key(request.key)
+    deletes = any(isinstance(change, _Change) and change.record is None for change in prepared)
     turn = _Turn(time.time(), after_others)
 
     def apply(txn: lmdb.Transaction) -> list[Write | WriteProblem]:
-        vectors = store.tables_in(txn, VECTORS)
+        vectors = store.tables_in(txn, VECTORS) if deletes else {}  # a put leaves them alone
         if request is not None and request_key is not None:
             _note_progress(txn, tables, request_key, request, turn.time)
         return [
