@@ -20,9 +20,7 @@ from service.errors import (
 )
 
 GROUP = 256  # changes in one transaction; other writers wait for it
-GATHER_S = (
-    0.01  # for others, before the first of a group is committed: at 100 writes a second a fifth less CPU for each
-)
+GATHER_S = 0.01  # for others to join the first of a group: a transaction costs much whatever it holds
 LOADS_SHARE = 0.9  # of the backlog: single writes have room beside loads
 STUCK_S = 10.0  # a load that waits for room is refused when the backlog has not shrunk meanwhile
 LOOK_EVERY_S = 0.05  # for room
