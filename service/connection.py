@@ -103,9 +103,11 @@ class Connection(HttpToolsProtocol):
     """One client's connection."""
 
     head_timeout_s = 10.0  # for the rest of a request's line and headers to arrive
+    idle_timeout_s = 75.0  # for the next request: load balancers, which wait for 60, never find theirs closed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.timeout_keep_alive = self.idle_timeout_s  # type: ignore[assignment]  # a fraction serves as well
         self._door: Door | None = self.app_state.get(DOOR)
         self._within_message = False
         self._within_head = False
@@ -119,6 +121,7 @@ class Connection(HttpToolsProtocol):
         self.transport = WholeAnswers(transport, self.loop)  # type: ignore[assignment]  # it is one in all that is used
         self._free_ns = perf_counter_ns()
         self._hung_up.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        self._close_when_idle()  # uvicorn would wait for a first request for ever
 
     def data_received(self, data: bytes) -> None:
         before: RequestResponseCycle | None = self.cycle
@@ -133,7 +136,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.write(refusal)
         self._free_ns = perf_counter_ns()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._close_when_idle()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -159,6 +162,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_timeout()
         super().connection_lost(exc)
+
+    def _close_when_idle(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _wait_for_the_rest(self, size: int) -> None:
         """The head goes on in another piece: so much of it, and for so long."""

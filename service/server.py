@@ -19,7 +19,6 @@ from service.upkeep import kept_up
 APP = "service.app:create_app"
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when a worker imports it
 BACKLOG = 2048
-KEEP_ALIVE_S = 75  # of a connection without requests: longer than load balancers keep theirs, which else meet closed ones
 
 
 def serve(settings: Settings) -> None:
@@ -48,7 +47,6 @@ def serve(settings: Settings) -> None:
         access_log=False,  # the middleware writes ours
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     # uvicorn ends by raising the signal that stopped it once more: without this the exit code would be -15.

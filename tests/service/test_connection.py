@@ -141,6 +141,22 @@ def test_a_search_whose_client_left_is_not_begun() -> None:
         assert 3 == metric(address, 'q2s_request_seconds_count{effort="low",mode="vector",page="first"}')
 
 
+class ImpatientConnection(Connection):
+    """Waits for the next request for an instant only."""
+
+    idle_timeout_s = 0.1
+
+
+def test_an_idle_connection_is_closed() -> None:
+    """One that never asked, and one that was answered: a search that takes longer is waited for."""
+    with serving(Settings(timeout_ms=60_000), connection=ImpatientConnection) as address, ExitStack() as stack:
+        silent, slow = (stack.enter_context(socket.create_connection(address)) for _ in range(2))
+        ask(slow, 300)
+
+        assert 200 == answer(slow)[0]
+        assert [b"", b""] == [client.recv(1) for client in (silent, slow)]
+
+
 class HastyConnection(Connection):
     """Waits for the rest of a head for an instant only."""
 
