@@ -18,7 +18,7 @@ from index import bulk, log, newest, publications, writes
 from index.cursor_key import create_cursor_key, read_cursor_key
 from index.errors import CatalogueError
 from index.formats import check_format, complete, live_tables
-from index.log import Backlog, Changes, Pending
+from index.log import Backlog, Changes, LogEnd, Pending
 from index.newest import Newest
 from index.publications import Failed, Published
 from index.searchable import SearchableProducts
@@ -109,7 +109,10 @@ class Catalogue(SearchableProducts):
 
     @property
     def last_transaction(self) -> int:
-        """Another number after every write of whatever kind: how to see cheaply that there was none."""
+        """Another number after every write of whatever kind: how to see cheaply that there was none.
+
+        It may be that of a write which readers do not see for another moment.
+        """
         return self._store.last_transaction
 
     @property
@@ -215,6 +218,10 @@ class Catalogue(SearchableProducts):
             LogTrimmedError: the log begins later.
         """
         return log.changes(self._store, self._tables, after, limit, release)
+
+    def log_end(self) -> LogEnd:
+        """Where the log ends, as readers see it now."""
+        return log.log_end(self._store)
 
     def trim(self, upto: int) -> int:
         """Drop the log entries up to this sequence number; returns how many. What is pending stays so."""

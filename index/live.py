@@ -11,7 +11,7 @@ from index.generations import Generation
 from index.live_filters import LiveFilters
 from index.live_vectors import LiveVectors
 from index.live_words import LiveWords
-from index.log import Changes
+from index.log import Changes, LogEnd
 from index.updates import Updates
 
 AT_ONCE = 2  # changes in a refresh between searches, which wait for it: half a millisecond
@@ -27,6 +27,8 @@ class ChangeLog(Protocol):
 
     @property
     def last_transaction(self) -> int: ...
+
+    def log_end(self) -> LogEnd: ...
 
     def changes(self, after: int, limit: int, *, release: str) -> Changes: ...
 
@@ -66,11 +68,11 @@ class LiveIndex:
             LogTrimmedError: the log begins later: a newer generation has to be opened.
             CatalogueError: a change does not fit the generation. What came before it is applied.
         """
-        transaction = self._catalogue.last_transaction  # looked at first: what is written meanwhile is seen next time
-        if transaction == self._seen:
+        if self._catalogue.last_transaction == self._seen:
             return 0
-        if self._catalogue.sequence == self.applied:
-            self._seen = transaction
+        end = self._catalogue.log_end()
+        if end.sequence == self.applied:
+            self._seen = end.transaction  # not what was looked at first: that may not be visible yet
             return 0
         changes = self._catalogue.changes(self.applied, limit, release=self.generation.manifest.release)
         for change in changes.entries:

@@ -30,6 +30,13 @@ _TRIM_AT_ONCE = 10_000  # entries in one transaction: writers wait for it
 _SKIMMED = 64  # entries that change nothing visible yet, at most, for each that is asked for: a microsecond each
 
 
+class LogEnd(NamedTuple):
+    """Where the log ends, in one snapshot."""
+
+    sequence: int  # of its last entry
+    transaction: int  # the last one that the snapshot holds
+
+
 class Pending(NamedTuple):
     """A product that waits to be embedded."""
 
@@ -61,6 +68,13 @@ class Backlog:
     count: int
     oldest: int | None  # sequence number; None: nothing waits
     age_s: float  # of the oldest; 0: nothing waits
+
+
+def log_end(store: Store) -> LogEnd:
+    """See `Catalogue.log_end`."""
+    meta = store.table("meta")  # also where an older format keeps no log
+    with store.read() as txn:
+        return LogEnd(get_counter(txn, meta, b"sequence"), int(txn.id()))
 
 
 def pending(store: Store, tables: Tables, limit: int) -> list[Pending]:

@@ -150,7 +150,10 @@ class Store:
 
     @property
     def last_transaction(self) -> int:
-        """Another number after every write, whoever made it: a microsecond, where a read takes ten."""
+        """Another number after every write, whoever made it: a microsecond, where a read takes ten.
+
+        LMDB writes it before it lets readers see that transaction, and waits for the disk in between.
+        """
         with self._quiet:  # no other thread exchanges the map meanwhile
             return int(self._env.info()["last_txnid"])
 

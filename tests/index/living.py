@@ -17,7 +17,7 @@ from index.filters import Filters
 from index.generations import Generation, open_current
 from index.growing import Growing
 from index.lexical import LexicalIndex, LexicalProduct, texts_of
-from index.log import Change, Changes
+from index.log import Change, Changes, LogEnd
 
 Record = dict[str, Any]
 
@@ -49,6 +49,9 @@ class Log:
     @property
     def last_transaction(self) -> int:
         return self.sequence
+
+    def log_end(self) -> LogEnd:
+        return LogEnd(self.sequence, self.last_transaction)
 
     def put(self, number: int, product: Product) -> None:
         self.products[number] = product

@@ -11,6 +11,7 @@ from index.errors import FilterError
 from index.expression import parse
 from index.generations import Generation
 from index.live import LiveIndex
+from index.log import LogEnd
 from index.operating_points import EFFORTS, OperatingPoint
 from tests.helpers import product_vectors, query_vectors
 from tests.index.living import BruteForce, Log, Product, Record, generation_of
@@ -72,6 +73,30 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Generation:
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Generation:
     return generation_of(tmp_path_factory.mktemp("lists"), PRODUCTS, factory="IVF3,Flat")
+
+
+class HesitatingLog(Log):
+    """Its last transaction can be told before readers see it, as LMDB's can."""
+
+    seen: LogEnd | None = None  # what readers see; None: everything
+
+    def log_end(self) -> LogEnd:
+        return super().log_end() if self.seen is None else self.seen
+
+
+def test_a_transaction_that_readers_do_not_see_yet_is_looked_at_again(flat: Generation) -> None:
+    """The look in between finds nothing, and forgets nothing."""
+    log = HesitatingLog(PRODUCTS, sequence=flat.manifest.sequence)
+    live = LiveIndex(flat, log)
+    before = log.log_end()
+    log.put(NUMBERS, PRODUCTS[0])
+
+    log.seen = before
+    assert 0 == live.refresh()
+    log.seen = None
+
+    assert 1 == live.refresh()
+    assert 0 == live.refresh()
 
 
 class Histories(RuleBasedStateMachine):

@@ -12,7 +12,7 @@ from index.conditions import Condition
 from index.filtered import FilterUse, Narrowed
 from index.generations import Generation, GenerationManifest
 from index.lexical import LexicalHits
-from index.log import Backlog
+from index.log import Backlog, LogEnd
 from index.operating_points import EFFORTS, OperatingPoint, OperatingPoints
 from models.features import QueryFeatures
 from models.runtime import GoldenQuery
@@ -78,6 +78,9 @@ class NumberedCatalogue:
     sequence = last_transaction = 1
     backlog = Backlog(count=0, oldest=None, age_s=0.0)
     failed_count = 0
+
+    def log_end(self) -> LogEnd:
+        return LogEnd(self.sequence, self.last_transaction)
 
     def cursor_key(self) -> bytes:
         return b"k" * 32
