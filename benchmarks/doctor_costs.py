@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 _PAGE = 4096
+_SEARCHED_BYTES = 4 << 20  # about what a search reads: weights, centroids, codes
 _GATHERED_BYTES = 64 << 20  # more than the caches and the first table of addresses hold
 # Answers each byte on a core of its own; the least that a process can do.
 _ECHO = "import os\nos.sched_setaffinity(0, {{{core}}})\nwhile os.read({source}, 1): os.write({sink}, b'.')"
@@ -106,16 +107,17 @@ def gathers(*, rounds: int = 9) -> Gathers:
 
 
 def ramp(*, rounds: int = 9) -> Ramp:
-    """A loop of some 0.3 ms after 50 ms of sleep, and once more after 20 ms of work."""
+    """Half a millisecond of Python and memory after 50 ms of sleep, and once more after 20 ms of the same."""
+    table = np.ones(_SEARCHED_BYTES // 8)
 
-    def work() -> int:
-        return sum(range(20_000))
+    def work() -> float:
+        return sum(range(10_000)) + float(table.sum())
 
     pairs = []
     for _ in range(rounds):
         time.sleep(0.05)
         after_pause = times(work, calls=1).p50_us
-        times(work, calls=60)
+        times(work, calls=40)
         pairs.append((after_pause, times(work, calls=5).p50_us))
     after_pause, warm = np.median(np.array(pairs), axis=0)
     return Ramp(float(after_pause), float(warm))

@@ -70,7 +70,7 @@ def quota(throttling: Throttling | None) -> Finding:
 
 
 def frequency(governor: str, megahertz: float | None, ramp: Ramp | None) -> Finding:
-    """A core that slows down between requests answers the next one slowly.
+    """A core that sleeps between requests answers the next one slowly: its clock, its caches, its virtual machine.
 
     Args:
         governor: of cpufreq; empty where the machine does not tell, as most virtual ones.
@@ -84,8 +84,10 @@ def frequency(governor: str, megahertz: float | None, ramp: Ramp | None) -> Find
         subject="frequency",
         found=", ".join(shown),
         costs=costs,
-        slow="the first request after a pause" if slows else None,
-        remedy="set the governor to performance, or expect it at low rates" if slows else None,
+        slow="requests after a pause, which are most of them at low rates" if slows else None,
+        remedy="set the governor to performance, or keep the core awake: `chrt --idle 0` a loop beside each worker"
+        if slows
+        else None,
     )
 
 
