@@ -12,7 +12,7 @@ from index.catalogue import Catalogue
 from index.writes import Write
 from service.errors import DeadlineError, InvalidFieldError
 
-LOOK_EVERY_S = 0.005
+LOOK_EVERY_S = 0.02  # searches see changes as often
 
 
 class Wait(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
