@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -56,20 +57,19 @@ class Ranks:
         """
         if rows < self.world:
             raise ConfigError(f"{rows} rows do not go round {self.world} processes; start fewer, or raise train.batch")
-        return slice(self.rank * rows // self.world, (self.rank + 1) * rows // self.world)
+        starts = self._starts(rows)
+        return slice(starts[self.rank], starts[self.rank + 1])
 
-    def gather(self, own: Tensor) -> Tensor:
-        """Every process's rows, in the order of ranks; no gradient flows through."""
+    def gather(self, own: Tensor, rows: int) -> Tensor:
+        """All of so many rows, of which each process has its `share`, in order; no gradient flows through."""
         if self.world == 1:
             return own
-        counts = [torch.zeros(1, dtype=torch.int64, device=own.device) for _ in range(self.world)]
-        dist.all_gather(counts, torch.tensor([len(own)], device=own.device))
-        longest = int(torch.cat(counts).max())
-        padded = own.new_zeros((longest, *own.shape[1:]))  # all_gather wants equal shapes
+        counts = [end - start for start, end in pairwise(self._starts(rows))]
+        padded = own.new_zeros((max(counts), *own.shape[1:]))  # all_gather wants equal shapes
         padded[: len(own)] = own
         parts = [torch.zeros_like(padded) for _ in range(self.world)]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def sum_gradients(self, module: nn.Module) -> None:
         """Each learnt parameter's gradient becomes the sum over the processes; one that has none counts as 0."""
@@ -106,6 +106,10 @@ class Ranks:
         """Wait for the others."""
         if self.world > 1:
             dist.barrier()
+
+    def _starts(self, rows: int) -> list[int]:
+        """Where each process's share begins, and where the last one ends."""
+        return [rank * rows // self.world for rank in range(self.world + 1)]
 
 
 def _like(parameters: list[nn.Parameter], values: Tensor) -> list[Tensor]:

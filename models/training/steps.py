@@ -73,7 +73,8 @@ class Side:
     ) -> None:
         self._tower = tower
         self._table = table
-        self._share = ranks.share(len(rows))
+        self._rows = len(rows)  # of all processes together
+        self._share = ranks.share(self._rows)
         self._own = rows[self._share]
         self._size = chunk or len(self._own)
         self._ranks = ranks
@@ -85,7 +86,8 @@ class Side:
         with torch.set_grad_enabled(len(self._own) <= self._size):  # the activations of one chunk can stay
             self._chunks = list(self._embedded())
         vectors, present = (torch.cat(parts) for parts in zip(*(chunk.views for chunk in self._chunks), strict=True))
-        self._all = Views(self._ranks.gather(vectors.detach()).requires_grad_(), self._ranks.gather(present))
+        vectors, present = (self._ranks.gather(own.detach(), self._rows) for own in (vectors, present))
+        self._all = Views(vectors.requires_grad_(), present)
         return self._all
 
     def carry_back(self) -> None:

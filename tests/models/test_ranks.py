@@ -38,7 +38,7 @@ def test_alone_nothing_is_exchanged() -> None:
         own = torch.arange(3)
 
         assert ranks.is_main
-        assert own is ranks.gather(own)
+        assert own is ranks.gather(own, 3)
         assert 0.5 == ranks.agree(0.5)
 
 
@@ -50,7 +50,8 @@ from torch import nn
 from models.training.ranks import Ranks
 
 with Ranks.from_environment(torch.device("cpu")) as ranks:
-    rows = torch.full((ranks.rank + 1, 2), float(ranks.rank))
+    share = ranks.share(8)
+    rows = torch.full((share.stop - share.start, 2), float(ranks.rank))
     layer = nn.Linear(1, 1)
     nn.init.constant_(layer.weight, ranks.rank)
     ranks.broadcast(layer)
@@ -62,8 +63,8 @@ with Ranks.from_environment(torch.device("cpu")) as ranks:
     found = {
         "world": ranks.world,
         "main": ranks.is_main,
-        "rows": ranks.gather(rows)[:, 1].tolist(),
-        "present": ranks.gather(rows > 0)[:, 0].tolist(),
+        "rows": ranks.gather(rows, 8)[:, 1].tolist(),
+        "present": ranks.gather(rows > 0, 8)[:, 0].tolist(),
         "weight": layer.weight.item(),
         "gradient": layer.weight.grad.item(),
         "frozen": layer.bias.grad,
@@ -74,15 +75,15 @@ with Ranks.from_environment(torch.device("cpu")) as ranks:
 
 
 def test_three_processes_exchange(tmp_path: Path) -> None:
-    """Rank r brings r + 1 rows of r and the gradient r: all see all rows in order, 0 + 1 + 2, and what rank 0 says."""
+    """Rank r brings its 2 or 3 of 8 rows, all r, and the gradient r: all see all rows, 0 + 1 + 2, and rank 0's word."""
     run_together(EXCHANGE, tmp_path, world=3)
 
     for rank in range(3):
         assert {
             "world": 3,
             "main": rank == 0,
-            "rows": [0, 1, 1, 2, 2, 2],
-            "present": [False, True, True, True, True, True],
+            "rows": [0, 0, 1, 1, 1, 2, 2, 2],
+            "present": [False, False, True, True, True, True, True, True],
             "weight": 0.0,
             "gradient": 3.0,
             "frozen": None,
