@@ -209,7 +209,9 @@ class Catalogue(SearchableProducts):
         return self._store.entries("failed")
 
     def changes(self, after: int, limit: int, *, release: str) -> Changes:
-        """What became visible after this sequence number, of at most `limit` entries, as one change a product.
+        """What became visible after this sequence number, as one change a product: at most `limit` entries of the log.
+
+        Entries of mere writes do not count.
 
         All is read in one snapshot, so a change tells how the product is by now, which may be later than `upto`; going
         on from there tells it again. Applying a change twice must do no harm.

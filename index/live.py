@@ -23,9 +23,6 @@ class ChangeLog(Protocol):
     """What of `index.catalogue.Catalogue` a live index follows."""
 
     @property
-    def sequence(self) -> int: ...
-
-    @property
     def last_transaction(self) -> int: ...
 
     def log_end(self) -> LogEnd: ...
@@ -89,7 +86,7 @@ class LiveIndex:
     def catch_up(self) -> None:
         """Apply all that the log holds, and make ready for what comes; before the first search. Raises as `refresh`."""
         self.prepare()
-        while self._catalogue.sequence > self.applied:
+        while self._catalogue.log_end().sequence > self.applied:
             self.refresh(_CATCHING_UP)
 
     @property

@@ -19,8 +19,8 @@ from index.tables import (
     get_counter,
     log_entry,
     number_key,
+    possible_turns,
     sequence_of_turn,
-    turn_key,
     version_entry,
     version_of,
 )
@@ -57,8 +57,7 @@ def _pending_problems(txn: lmdb.Transaction, tables: Tables, rows: Rows) -> Iter
         if version_of(txn, tables, key) != waiting.sequence:
             version = version_of(txn, tables, key)
             yield f"product number {number} waits as of {waiting.sequence}, but has version {version}"
-        turns = (turn_key(waiting.sequence, after_others=after_others) for after_others in (False, True))
-        places = [get(txn, tables.queue, turn) for turn in turns].count(key)
+        places = [get(txn, tables.queue, turn) for turn in possible_turns(waiting.sequence)].count(key)
         places += get(txn, tables.failed, key) is not None
         if places != 1:
             yield f"product number {number} waits, {'both queued and' if places else 'neither queued nor'} set aside"

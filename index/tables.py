@@ -122,6 +122,11 @@ def turn_key(sequence: int, *, after_others: bool) -> bytes:
     return sequence_key(sequence | _AFTER_OTHERS if after_others else sequence)
 
 
+def possible_turns(sequence: int) -> tuple[bytes, bytes]:
+    """The turns that a write with this sequence number may have: its own, and the one after all others."""
+    return turn_key(sequence, after_others=False), turn_key(sequence, after_others=True)
+
+
 def sequence_of_turn(turn: bytes) -> int:
     """The sequence number of the write that has this turn."""
     return int.from_bytes(turn, "big") & ~_AFTER_OTHERS
@@ -129,14 +134,14 @@ def sequence_of_turn(turn: bytes) -> int:
 
 def leave_queue(txn: lmdb.Transaction, tables: Tables, sequence: int) -> None:
     """What was written so is not to be embedded any more."""
-    for after_others in (False, True):
-        txn.delete(turn_key(sequence, after_others=after_others), db=tables.queue)
+    for turn in possible_turns(sequence):
+        txn.delete(turn, db=tables.queue)
 
 
 def first_turns(txn: lmdb.Transaction, tables: Tables) -> Iterator[tuple[bytes, bytes]]:
     """The next entry of the queue, and the next of those that come after all others, where there are such."""
-    for after_others in (False, True):
-        first = next(rows(txn, tables.queue, start=turn_key(0, after_others=after_others)), None)
+    for start in possible_turns(0):
+        first = next(rows(txn, tables.queue, start=start), None)
         if first is not None:
             yield first
 

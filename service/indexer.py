@@ -102,7 +102,7 @@ def run(release_path: Path, catalogue_path: Path, *, log: FilteringBoundLogger) 
     embedders.look()  # loaded now, not when the first write waits for it
     with Catalogue.open(catalogue_path, readonly=False) as catalogue:
         indexer = Indexer(catalogue, embedders.look, log=log)
-        log.info("indexing", waiting=catalogue.backlog.count)
+        log.info("indexing", waiting=catalogue.backlog_count)
         while True:
             try:
                 hurries = indexer.step() == BATCH  # more may wait

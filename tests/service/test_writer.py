@@ -15,9 +15,7 @@ class Waiting:
 
     def __init__(self, *counts: int) -> None:
         self._counts = list(counts)
-        self.written: list[
-            tuple[RequestProgress | None, bool]
-        ] = []  # of each group: its request, whether others come first
+        self.written: list[tuple[RequestProgress | None, bool]] = []  # a group's request, and whether others come first
 
     @property
     def backlog_count(self) -> int:
