@@ -91,7 +91,7 @@ class Rounds:
         self.checks += 1
 
     def wait_for_builder(self) -> None:
-        """Until no generation is being built: one that is cut off is removed by the next."""
+        """Until no generation is being built: one that is cut off is removed by the next builder."""
         wait_until(lambda: not self._is_compacting(), lacks="a compaction did not end")
 
     @contextmanager

@@ -3,7 +3,7 @@
 catalogue/CURRENT                  the number of the generation in use; see `index.succession` for the next one
 catalogue/generations/N/           index.faiss  numbers.npy  [vectors.f32]  columns/  lexical/
                                    operating_points.json  manifest.json
-catalogue/generations/N.tmp/       one being written, or left by a crash: removed by the next build
+catalogue/generations/N.tmp/       one being written, or left by a crash: removed by the next build or server
 """
 
 import shutil
@@ -199,10 +199,9 @@ def new_generation(catalogue_path: Path, *, current: bool = True) -> Iterator[Pa
         catalogue_path: the catalogue's folder.
         current: make it the current generation, too.
     """
+    remove_unfinished(catalogue_path)
     root = catalogue_path / "generations"
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob("*.tmp"):
-        shutil.rmtree(leftover)
     number = 1 + max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
     beside = root / f"{number}.tmp"
     beside.mkdir()
@@ -217,6 +216,12 @@ def new_generation(catalogue_path: Path, *, current: bool = True) -> Iterator[Pa
     sync_file(root)
     if current:
         write_atomically(catalogue_path / CURRENT_FILE, f"{number}\n".encode())
+
+
+def remove_unfinished(catalogue_path: Path) -> None:
+    """Remove what a build or a removal that was cut off has left; only while no other process builds."""
+    for leftover in (catalogue_path / "generations").glob("*.tmp"):
+        shutil.rmtree(leftover)
 
 
 def write_manifest(path: Path, manifest: GenerationManifest) -> None:

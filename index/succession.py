@@ -65,7 +65,7 @@ def remove_all_but(catalogue_path: Path, kept: Collection[int]) -> list[int]:
     folders = {int(path.name): path for path in (catalogue_path / "generations").iterdir() if path.name.isdecimal()}
     removed = sorted(folders.keys() - set(kept) - {max(folders, default=0)})
     for number in removed:
-        doomed = folders[number].with_suffix(".tmp")  # what a crash leaves of it, the next build removes
+        doomed = folders[number].with_suffix(".tmp")  # what a crash leaves of it, `remove_unfinished` removes
         folders[number].rename(doomed)
         shutil.rmtree(doomed)
     return removed

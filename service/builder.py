@@ -18,7 +18,14 @@ from structlog.typing import FilteringBoundLogger
 from index.build import build_generation
 from index.catalogue import Catalogue
 from index.errors import SearchIndexError
-from index.generations import Generation, current_number, generation_path, open_current, read_manifest
+from index.generations import (
+    Generation,
+    current_number,
+    generation_path,
+    open_current,
+    read_manifest,
+    remove_unfinished,
+)
 from index.lock import exclusive
 from index.reuse import factory_for, has_drifted
 from index.succession import newest_usable, withdraw
@@ -156,6 +163,7 @@ def run(settings: Settings, *, log: FilteringBoundLogger) -> None:
         raise SettingsError("the builder needs Q2S_RELEASE and Q2S_CATALOGUE")
     with exclusive(path, use="the builder of a server", lock=LOCK_FILE), Catalogue.open(path, readonly=False) as opened:
         withdraw(path)  # what a builder that was killed had proposed
+        remove_unfinished(path)  # and what it was building
         activator = Activator(
             opened,
             releases=release.parent,

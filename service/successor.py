@@ -46,6 +46,7 @@ class Successor:
         self._served: _Wanted | None = None
         self._wanted: _Wanted | None = None  # is served, or made ready, or cannot be
         self._making: asyncio.Task[None] | None = None
+        self._word: Word | None = None  # what was said last
         self.ready: Pipeline | None = None
 
     def look(self, present: Pipeline) -> Pipeline | None:
@@ -61,6 +62,10 @@ class Successor:
             self._begin(present)
         if wanted != self._wanted:
             self._change(present, wanted)
+        elif proposed is not None and self._word is not None:
+            self._say(
+                self._word
+            )  # again: who proposes it anew forgets what was said, whether or not a look came between
         if self.ready is None or self.ready.generation.number != current:
             return None
         if self.ready.live.applied < present.live.applied:  # what was searchable stays so
@@ -121,6 +126,7 @@ class Successor:
         self._say(Word(generation=number, error=error))
 
     def _say(self, word: Word) -> None:
+        self._word = word
         try:
             say(self._path, word)
         except OSError as exc:  # a folder that cannot be written to: nobody asks then

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from structlog.typing import FilteringBoundLogger
 
+from index.generations import remove_unfinished
 from index.lock import exclusive
 from service.kept_process import kept
 from service.settings import Settings
@@ -25,12 +26,13 @@ def kept_up(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
     if not is_written(settings) or release is None or catalogue is None:
         yield
         return
-    with (
-        exclusive(catalogue, use="que2search serve"),
-        kept("service.indexer", [str(release), str(catalogue)], log=log, lost=_INDEXER_LOST),
-        kept("service.builder", [], log=log, lost=_BUILDER_LOST),  # it reads the settings itself
-    ):
-        yield
+    with exclusive(catalogue, use="que2search serve"):
+        with (
+            kept("service.indexer", [str(release), str(catalogue)], log=log, lost=_INDEXER_LOST),
+            kept("service.builder", [], log=log, lost=_BUILDER_LOST),  # it reads the settings itself
+        ):
+            yield
+        remove_unfinished(catalogue)  # what the builder was at
 
 
 def is_written(settings: Settings) -> bool:

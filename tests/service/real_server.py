@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -77,3 +77,10 @@ def server(settings: Settings) -> Iterator[Server]:
             running.stop()
         assert running.process.stdout is not None
         running.process.stdout.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up = monotonic() + PATIENCE_S
+    while not holds():
+        assert monotonic() < give_up
+        sleep(0.02)

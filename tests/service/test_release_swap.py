@@ -10,7 +10,7 @@ import pytest
 from models.runtime import Release, open_release
 from service.settings import Settings
 from tests.helpers import small_featurizer
-from tests.service.real_server import Server, server
+from tests.service.real_server import Server, server, wait_until
 from tests.service.traffic import Served, activate, traffic
 from tests.small_release import small_catalogue, small_release
 
@@ -152,3 +152,22 @@ def test_an_activation_goes_on_after_a_restart(settings: Settings) -> None:
     with server(settings) as again:
         assert "active" == activate(again, "other")["state"]
         assert "other" == httpx.get(f"{again.url}/readyz").json()["release"]
+
+
+def test_what_a_build_that_was_cut_off_left_is_removed(settings: Settings) -> None:
+    """By the server that starts, though it has nothing to build; and what its own builder was at, as it stops."""
+    assert settings.catalogue is not None
+    generations = settings.catalogue / "generations"
+
+    def left_by_a_build() -> Path:
+        left = generations / "7.tmp" / "columns"
+        left.mkdir(parents=True)
+        (left / "prices.npy").write_bytes(b"x")
+        return left
+
+    left = left_by_a_build()
+    with server(settings) as running:
+        wait_until(lambda: not left.parent.exists())
+        left_by_a_build()
+        assert running.stop() == 0
+    assert [path.name for path in generations.iterdir()] == ["1"]

@@ -87,6 +87,17 @@ def test_a_withdrawn_proposal_is_let_go_of(client: Client) -> None:
     assert 1 == generation_of(client)
 
 
+def test_a_proposal_is_answered_again_where_the_answer_was_forgotten(client: Client) -> None:
+    """A builder that was killed may propose the same generation anew before a busy worker saw that it was withdrawn."""
+    path, number = served(client).catalogue.path, new_generation(client)
+    propose(path, number)
+    for _ in range(2):
+        wait_until_it_says(client, b'"generation":2,"serving":false,"error":null')
+        for word in (path / "workers").iterdir():
+            word.unlink()
+    wait_until_it_says(client, b'"generation":2,"serving":false,"error":null')
+
+
 def test_a_damaged_proposal_is_told_of(client: Client) -> None:
     """With the file that is missing; searches go on."""
     path, number = served(client).catalogue.path, new_generation(client)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 import httpx
 import psutil
@@ -23,7 +23,7 @@ from service.handover import HandoverError, UnservableError, Word, hand_over, sa
 from service.loading import load_pipeline, warm_up
 from service.settings import Settings
 from tests.helpers import product_vectors, small_catalogue, small_featurizer
-from tests.service.real_server import PATIENCE_S, Server, server
+from tests.service.real_server import PATIENCE_S, Server, server, wait_until
 from tests.service.traffic import traffic, wait_for_generation
 from tests.small_release import small_catalogue as served_catalogue
 from tests.small_release import small_release
@@ -84,13 +84,6 @@ def processes(running: Server, module: str) -> list[psutil.Process]:
 
 def private_bytes(running: Server) -> int:
     return sum(process.memory_full_info().uss for process in processes(running, "multiprocessing.spawn"))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    give_up = monotonic() + PATIENCE_S
-    while not holds():
-        assert monotonic() < give_up
-        sleep(0.02)
 
 
 def test_compactions_lose_nothing_under_load(settings: Settings) -> None:
