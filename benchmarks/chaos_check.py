@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from benchmarks.chaos_ledger import Ledger, LossError
 from benchmarks.chaos_products import CATEGORIES, PROBE, PROBE_ID, WORD, category_of, fields_of, serial_in
@@ -18,19 +19,22 @@ PATIENCE_S: Final = 300.0
 LOOK_EVERY_S: Final = 0.01
 EXACT: Final[_Ways] = {"effort": "exact", "min_score": -1.0}
 BY_WORDS: Final[_Ways] = {"mode": "lexical"}
-OK, ABSENT = 200, 404
+OK, ACCEPTED, ABSENT = 200, 202, 404
 
 
 def wait_until_searchable(clients: Mapping[str, httpx.Client], serial: int) -> None:
     """Write one product more: once every worker finds it, it finds all that was acknowledged before.
 
+    As a line of a load, which is embedded last: after single writes, and after the lines of earlier loads.
+
     Raises:
         LossError: it is not found in time, or not taken.
     """
     give_up = time.monotonic() + PATIENCE_S
+    line = msgspec.json.encode({"id": PROBE_ID, **fields_of(PROBE_ID, serial)})
     for client in clients.values():
-        written = client.put(f"/products/{PROBE_ID}", params={"wait": "searchable"}, json=fields_of(PROBE_ID, serial))
-        if written.status_code != OK:
+        written = client.post("/products", content=line)
+        if written.status_code != OK or msgspec.json.decode(written.content)["status"] not in {OK, ACCEPTED}:
             raise LossError(f"a write of a quiet server was answered {written.status_code}: {written.text}")
         while serial not in [serial_in(hit) for hit in _hits(client, {"q": WORD, "category": PROBE, **EXACT})]:
             if time.monotonic() >= give_up:
