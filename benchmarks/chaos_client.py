@@ -34,6 +34,7 @@ AGAIN_S: Final = 0.05  # after a refusal, or a connection that broke
 TIMEOUT_S: Final = 120.0  # of one request
 PATIENCE_S: Final = 300.0  # with a load
 OK, ACCEPTED, ABSENT = 200, 202, 404
+UNCONFIRMED: Final = 504  # by a server whose committer was killed
 NOT_WRITTEN: Final = frozenset({409, 429, 503})  # by their meaning: nothing was stored
 SERIALS_PER_ROUND, SERIALS_PER_WRITER = 1_000_000, 100_000
 
@@ -80,11 +81,12 @@ class Client:
         try:
             connection.request(method, path, **options)
             response = connection.getresponse()
-            return Answer(response.status, response.read())
+            answer = Answer(response.status, response.read())
         except (OSError, HTTPException):
             connection.close()
             self.stopping.wait(AGAIN_S)
             return None
+        return None if answer.status == UNCONFIRMED else answer
 
 
 def write_singly(client: Client, writer: int) -> None:

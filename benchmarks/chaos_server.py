@@ -17,10 +17,11 @@ from benchmarks.server import HOST, PATIENT, free_port, launched, serve_command
 from index.backup import back_up
 from models.runtime import ReleaseManifest, open_release
 
-Victim = Literal["worker", "indexer", "builder", "sampler", "supervisor", "everything"]
+Victim = Literal["worker", "committer", "indexer", "builder", "sampler", "supervisor", "everything"]
 # What its command line says of a process that the supervisor keeps.
 MODULES: Final[dict[Victim, str]] = {
     "worker": "multiprocessing.spawn",
+    "committer": "service.committer",
     "indexer": "service.indexer",
     "builder": "service.builder",
     "sampler": "service.sampler",

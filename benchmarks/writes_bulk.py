@@ -22,7 +22,7 @@ from index.catalogue import STORE_FILE, Catalogue
 from index.files import sync_file
 from index.generations import current_number, generation_path, open_current
 from service.client import ClientError
-from service.writer import GROUP
+from service.group_commit import GROUP
 
 LINES: Final = 10_000  # of one request
 FIGURES: Final = 9

@@ -17,9 +17,9 @@ from benchmarks.writes_verdicts import ratios, searches
 from index.catalogue import Catalogue
 from index.generations import open_current
 from models.runtime import Release, open_release
+from service.group_commit import GROUP
 from service.indexer import Indexer
 from service.logs import make_logger
-from service.writer import GROUP
 
 EMPTY, FULL = "empty delta", "full delta"
 

@@ -24,7 +24,7 @@ from index.publications import Failed, Published
 from index.searchable import SearchableProducts
 from index.store import MAP_SIZE, Store
 from index.tables import Tables
-from index.writes import Delete, Put, RequestProgress, Write, WriteProblem
+from index.writes import Change, RequestProgress, Write, WriteProblem
 
 STORE_FILE = "products.lmdb"
 
@@ -138,7 +138,7 @@ class Catalogue(SearchableProducts):
 
     def write(
         self,
-        changes: Sequence[Put | Delete],
+        changes: Sequence[Change],
         *,
         request: RequestProgress | None = None,
         after_others: bool = False,
@@ -149,7 +149,7 @@ class Catalogue(SearchableProducts):
         A deletion takes effect at once, a put when it is published.
 
         Args:
-            changes: puts and deletions; each sees what those before it did.
+            changes: puts and deletions, prepared or not; each sees what those before it did.
             request: notes how far a request of many lines is, in the same transaction.
             after_others: what is put waits until all is embedded that was written without this, also later.
 
@@ -180,6 +180,10 @@ class Catalogue(SearchableProducts):
     def pending(self, limit: int) -> list[Pending]:
         """At most `limit` products that wait to be embedded: the next ones."""
         return log.pending(self._store, self._tables, limit)
+
+    def waits(self, sequence: int) -> bool:
+        """Whether what this write put waits to be embedded: neither published yet, nor set aside, nor written again."""
+        return log.waits(self._store, self._tables, sequence)
 
     def publish(self, published: Sequence[Published]) -> int:
         """Make embedded products searchable, all in one transaction: fields and vectors change together.

@@ -21,6 +21,7 @@ from index.tables import (
     get,
     get_counter,
     log_entry,
+    possible_turns,
     put_counter,
     rows,
     sequence_key,
@@ -86,6 +87,12 @@ def pending(store: Store, tables: Tables, limit: int) -> list[Pending]:
         for key, value in waiting
         if value is not None
     ]
+
+
+def waits(store: Store, tables: Tables, sequence: int) -> bool:
+    """See `Catalogue.waits`."""
+    with store.read() as txn:
+        return any(txn.get(turn, db=tables.queue) is not None for turn in possible_turns(sequence))
 
 
 def changes(store: Store, tables: Tables, after: int, limit: int, release: str) -> Changes:

@@ -93,8 +93,8 @@ class Postings(NamedTuple):
     def rarities(self, term: str) -> tuple[float, ...]:
         """What a term is worth in each field; most of all one that no product holds."""
         at = self._number_of(term)
-        held = np.zeros(FIELDS, dtype=np.int64) if at is None else self.held[:, at].astype(np.int64)
-        return tuple(rarity(held, products=self.products).tolist())
+        held = [0] * FIELDS if at is None else self.held[:, at].tolist()
+        return tuple(float(rarity(count, products=self.products)) for count in held)
 
     def rows_with_phrase(self, terms: Sequence[str]) -> np.ndarray:
         """(r,) uint32, ascending: the rows where the terms stand side by side in one field."""

@@ -63,18 +63,23 @@ class WriteProblem(NamedTuple):
     message: str
 
 
+class Prepared(NamedTuple):
+    """A change in bytes, as it is stored."""
+
+    product_id: bytes
+    record: bytes | None  # None: a deletion
+    expected: int | None
+
+
+Change = Put | Delete | Prepared | WriteProblem  # a problem stays one
+
+
 class RequestProgress(NamedTuple):
     """How far a request of many lines gets with this group: committed with it, so that it can be resumed exactly."""
 
     key: str  # the client's idempotency key
     first: int  # lines done before this group
     done: int  # and with it
-
-
-class _Change(NamedTuple):
-    product_id: bytes
-    record: bytes | None  # None: a deletion
-    expected: int | None
 
 
 class _Turn(NamedTuple):
@@ -84,18 +89,32 @@ class _Turn(NamedTuple):
     after_others: bool
 
 
+def prepare(change: Change) -> Prepared | WriteProblem:
+    """Do what of a write needs no store; a change that cannot be stored becomes its problem."""
+    try:
+        match change:
+            case Put(product, expected):
+                return Prepared(product_key(product.get("product_id")), encode_record(product), expected)
+            case Delete(product_id, expected):
+                return Prepared(product_key(product_id), None, expected)
+            case _:
+                return change
+    except CatalogueError as exc:
+        return WriteProblem(INVALID, str(exc))
+
+
 def write(
     store: Store,
     tables: Tables,
-    changes: Sequence[Put | Delete],
+    changes: Sequence[Change],
     request: RequestProgress | None,
     *,
     after_others: bool,
 ) -> list[Write | WriteProblem]:
     """See `Catalogue.write`."""
-    prepared = [_prepared(change) for change in changes]  # here, not while other writers wait
+    prepared = [prepare(change) for change in changes]  # here, not while other writers wait
     request_key = None if request is None else _request_key(request.key)
-    deletes = any(isinstance(change, _Change) and change.record is None for change in prepared)
+    deletes = any(isinstance(change, Prepared) and change.record is None for change in prepared)
     turn = _Turn(time.time(), after_others)
 
     def apply(txn: lmdb.Transaction) -> list[Write | WriteProblem]:
@@ -128,18 +147,8 @@ def forget_requests(store: Store, tables: Tables, before: float) -> int:
     return store.write(forget)
 
 
-def _prepared(change: Put | Delete) -> _Change | WriteProblem:
-    try:
-        if isinstance(change, Delete):
-            return _Change(product_key(change.product_id), None, change.expected)
-        product_id = product_key(change.product.get("product_id"))
-        return _Change(product_id, encode_record(change.product), change.expected)
-    except CatalogueError as exc:
-        return WriteProblem(INVALID, str(exc))
-
-
 def _applied(
-    txn: lmdb.Transaction, tables: Tables, change: _Change, vectors: Mapping[str, Any], turn: _Turn
+    txn: lmdb.Transaction, tables: Tables, change: Prepared, vectors: Mapping[str, Any], turn: _Turn
 ) -> Write | WriteProblem:
     name = change.product_id.decode()
     key: bytes | None = get(txn, tables.ids, change.product_id)

@@ -15,7 +15,8 @@ ServiceError
     ├── OverloadedError      429  with Retry-After
     ├── HeadTooLargeError    431  the request's line and headers are too long
     ├── NotReadyError        503  no usable release or catalogue; says why
-    └── DeadlineError        504  not even `minimal` effort fits the deadline
+    ├── DeadlineError        504  not even `minimal` effort fits the deadline
+    └── UnconfirmedError     504  a write may be stored or not
 """
 
 from collections.abc import Mapping
@@ -141,6 +142,15 @@ class DeadlineError(ProblemError):
     """Not even the cheapest effort fits into what is left of the deadline."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class UnconfirmedError(ProblemError):
+    """The process that commits ended while it had the write."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+    def __init__(self) -> None:
+        super().__init__("the process that commits writes ended: whether it stored this one is not known; read it")
 
 
 def echo(value: object) -> str:

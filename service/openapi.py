@@ -24,7 +24,7 @@ PROBLEMS = {
     422: "a field is unknown or wrong; the problem names it and its value",
     429: "too much waits, or the key writes too fast; come back after Retry-After seconds",
     503: "no usable release, or it is still being loaded; says why",
-    504: "not even the cheapest effort fits the deadline",
+    504: "not even the cheapest effort fits the deadline; or nobody knows whether a write is stored",
 }
 
 SEARCH_PROBLEMS = (400, 401, 403, 410, 413, 422, 429, 503, 504)

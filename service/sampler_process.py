@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from structlog.typing import FilteringBoundLogger
 
@@ -10,7 +10,7 @@ from index.errors import IndexFileError
 from index.generations import current_number
 from service.kept_process import kept
 from service.settings import Settings
-from service.temporary import temporary_folder
+from service.temporary import shared_folder
 from service.watch import WATCH_DIR
 from service.watch_report import REPORT_FILE
 
@@ -22,26 +22,20 @@ def watched(settings: Settings, *, log: FilteringBoundLogger) -> Iterator[None]:
     if settings.watch_share == 0 or not _has_generation(settings):
         yield
         return
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(temporary_folder("watch"))
-        except OSError as exc:  # a read-only root without a /tmp
-            log.warning("searches are not watched: no folder for the samples", reason=str(exc))
+    without = "searches are not watched: no folder for the samples"
+    with shared_folder("watch", variable=WATCH_DIR, without=without, log=log) as folder:
+        if folder is None:
             yield
             return
-        os.environ[WATCH_DIR] = str(folder)
-        stack.callback(os.environ.pop, WATCH_DIR)
         report = folder / REPORT_FILE
-        stack.enter_context(
-            kept(
-                "service.sampler",
-                [str(folder), str(settings.catalogue), str(settings.watch_cpu)],
-                log=log,
-                lost="the watch ended; searches go on without it",
-                ended=lambda: report.unlink(missing_ok=True),  # nobody keeps it true
-            )
-        )
-        yield
+        with kept(
+            "service.sampler",
+            [str(folder), str(settings.catalogue), str(settings.watch_cpu)],
+            log=log,
+            lost="the watch ended; searches go on without it",
+            ended=lambda: report.unlink(missing_ok=True),  # nobody keeps it true
+        ):
+            yield
 
 
 def _has_generation(settings: Settings) -> bool:

@@ -57,6 +57,8 @@ class Serving:
             self._following.cancel()
         if self._successor is not None:
             self._successor.close()
+        if self._writes is not None:
+            self._writes.writer.close()
         if self.served is not None:
             self.served.close()
         self.served, self._writes, self._reason = None, None, STOPPING

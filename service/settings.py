@@ -13,7 +13,7 @@ from service.schemas import EffortName
 
 PREFIX = "Q2S_"
 # Ours too, but read by the command line and the tests, or set by the server for its workers.
-OTHERS = frozenset({"Q2S_HOME", "Q2S_TEST_DATA", "Q2S_WATCH_DIR"})
+OTHERS = frozenset({"Q2S_HOME", "Q2S_TEST_DATA", "Q2S_WATCH_DIR", "Q2S_COMMITS_DIR"})
 
 
 class Settings(BaseSettings):

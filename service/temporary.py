@@ -5,8 +5,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
 
 PREFIX = "q2s-"
 
@@ -35,6 +37,29 @@ def temporary_folder(use: str, *, within: Path | None = None) -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def shared_folder(use: str, *, variable: str, without: str, log: FilteringBoundLogger) -> Iterator[Path | None]:
+    """A temporary folder that workers find by an environment variable; None, which is told, where none can be had.
+
+    Args:
+        use: see `temporary_folder`.
+        variable: names the folder while the block runs.
+        without: what it means that there is none, for the log.
+        log: where it is told.
+    """
+    os.environ.pop(variable, None)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder(use))
+        except OSError as exc:  # a read-only root without a /tmp
+            log.warning(without, reason=str(exc))
+            yield None
+            return
+        os.environ[variable] = str(folder)
+        stack.callback(os.environ.pop, variable)
+        yield folder
 
 
 def _made(place: Path, prefix: str) -> tuple[Path, int]:

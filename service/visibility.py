@@ -45,9 +45,10 @@ class Waiter:
             InvalidFieldError: the indexer has set the product aside; says why.
             DeadlineError: it took too long. The write stands.
         """
-        give_up = monotonic() + self._patience_s
+        give_up, reached = monotonic() + self._patience_s, None
         while monotonic() < give_up:
-            reached = self._reached(product_id, written)
+            if reached is None and not self._catalogue.waits(written.sequence):
+                reached = self._reached(product_id, written)
             if reached is not None and self._applied() >= reached:
                 return True
             await asyncio.sleep(LOOK_EVERY_S)
@@ -56,12 +57,9 @@ class Waiter:
             f"but was not within {self._patience_s:g} s"
         )
 
-    def _reached(self, product_id: str, written: Write) -> int | None:
-        """The log's end, once it holds that the write is visible; None before."""
-        reached = self._catalogue.sequence
+    def _reached(self, product_id: str, written: Write) -> int:
+        """The log's end, which holds what became of a write that waits no more: published, replaced, or deleted."""
         newest = self._catalogue.newest(product_id)
-        if newest is None or newest.version > written.sequence or newest.searchable:
-            return reached  # deleted, written again since, or published
-        if newest.error is not None:
+        if newest is not None and newest.version == written.sequence and newest.error is not None:
             raise InvalidFieldError("product", product_id, f"it cannot be embedded: {newest.error}")
-        return None
+        return self._catalogue.sequence

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from index.catalogue import Catalogue
+from service.commits import commits_of
 from service.pipeline import Pipeline
 from service.products import Product, check_images
 from service.visibility import Waiter
@@ -33,7 +34,7 @@ class Writes:
         catalogue = pipeline.catalogue
         return cls(
             catalogue=catalogue,
-            writer=Writer(catalogue, max_backlog=max_backlog),
+            writer=Writer(catalogue, commits_of(catalogue), max_backlog=max_backlog),
             waiter=Waiter(catalogue, applied, patience_s=timeout_ms / 1000),
             image_dim=pipeline.release.featurizer.spec.image_dim,
         )

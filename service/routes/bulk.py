@@ -11,15 +11,16 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from index.writes import MAX_REQUEST_KEY_BYTES, Delete, Put, RequestProgress, Write, WriteProblem
+from index.writes import MAX_REQUEST_KEY_BYTES, Delete, Prepared, Put, RequestProgress, Write, WriteProblem, prepare
 from service.errors import BodyTooLargeError, DeadlineError, InvalidFieldError, ProblemError, UnparsableError
+from service.group_commit import GROUP
 from service.keys import Guard
 from service.openapi_products import BULK
 from service.products import DeleteLine, Line
 from service.schemas import checked
 from service.serving import Serving
 from service.write_rates import WriteRates
-from service.writer import GROUP, problem_of
+from service.writer import problem_of
 from service.writes import Writes
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -90,13 +91,14 @@ class BulkLoad:
         ]
         return [*known, *results]
 
-    async def _changes(self, lines: Sequence[NumberedLine]) -> list[Put | Delete | ProblemError]:
+    async def _changes(self, lines: Sequence[NumberedLine]) -> list[Prepared | WriteProblem | ProblemError]:
         """What the lines say, read a few at a time: searches come in between."""
         changes = []
         for at, line in enumerate(lines):
             if at % READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            changes.append(self._change(line.text))
+            change = self._change(line.text)
+            changes.append(change if isinstance(change, ProblemError) else prepare(change))
         return changes
 
     def _change(self, line: bytes) -> Put | Delete | ProblemError:

@@ -12,7 +12,7 @@ from index.cursor import Cursor, CursorCodec
 from index.errors import CursorError, ExpressionError
 from index.expression import parse
 from index.records import decode_record, encode_fragment
-from index.writes import INVALID, Delete, Put, RequestProgress, Write, WriteProblem, _Change, _prepared
+from index.writes import INVALID, Prepared, RequestProgress, Write, WriteProblem
 from service.openapi import SEARCH_EXAMPLES
 from service.openapi_products import PRODUCT_EXAMPLE
 from service.routes.bulk import BulkLoad, _groups, _shown, lines_of
@@ -80,12 +80,12 @@ class Disk:
     """A writer that makes what would be stored, and reads it back."""
 
     async def write_lines(
-        self, changes: Sequence[Put | Delete], *, request: RequestProgress | None
+        self, changes: Sequence[Prepared | WriteProblem], *, request: RequestProgress | None
     ) -> list[Write | WriteProblem]:
         assert request is None
-        return [self._stored(_prepared(change)) for change in changes]
+        return [self._stored(change) for change in changes]
 
-    def _stored(self, change: _Change | WriteProblem) -> Write | WriteProblem:
+    def _stored(self, change: Prepared | WriteProblem) -> Write | WriteProblem:
         if isinstance(change, WriteProblem):
             assert change.kind == INVALID
             return change

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import httpx
+import psutil
 
 from service.settings import Settings, as_environment
 
@@ -77,6 +78,12 @@ def server(settings: Settings) -> Iterator[Server]:
             running.stop()
         assert running.process.stdout is not None
         running.process.stdout.close()
+
+
+def processes(running: Server, module: str) -> list[psutil.Process]:
+    """Those beside the server, by the module that they run; its workers by `multiprocessing.spawn`."""
+    children = psutil.Process(running.process.pid).children()
+    return [child for child in children if any(module in part for part in child.cmdline())]
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

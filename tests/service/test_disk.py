@@ -11,7 +11,7 @@ import pytest
 from index.catalogue_check import check_catalogue
 from service.settings import Settings
 from tests.helpers import small_featurizer
-from tests.service.real_server import server
+from tests.service.real_server import processes, server
 from tests.small_release import small_catalogue, small_release
 
 DISK_BYTES = 16 << 20
@@ -98,11 +98,13 @@ def test_a_disk_for_reading_only_is_searched(settings: Settings, disk: Path) -> 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls")
 def test_a_write_is_on_disk_before_202_is_sent(settings: Settings, tmp_path: Path) -> None:
-    """Between any two such answers the worker has waited for fdatasync."""
+    """Between any two such answers the committer has waited for fdatasync."""
     trace = tmp_path / "trace"
     with server(settings) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         calls = ["fdatasync", "write", "writev", "sendto", "sendmsg"]
-        command = ["strace", "-f", "-p", str(running.process.pid), "-e", f"trace={','.join(calls)}", "-o", str(trace)]
+        (committer,) = processes(running, "service.committer")
+        traced = [option for pid in (running.process.pid, committer.pid) for option in ("-p", str(pid))]
+        command = ["strace", "-f", *traced, "-e", f"trace={','.join(calls)}", "-o", str(trace)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             if "attached" not in strace.stderr.readline():
                 pytest.skip("strace may trace nothing here")

@@ -23,7 +23,7 @@ from service.handover import HandoverError, UnservableError, Word, hand_over, sa
 from service.loading import load_pipeline, warm_up
 from service.settings import Settings
 from tests.helpers import product_vectors, small_catalogue, small_featurizer
-from tests.service.real_server import PATIENCE_S, Server, server, wait_until
+from tests.service.real_server import PATIENCE_S, Server, processes, server, wait_until
 from tests.service.traffic import traffic, wait_for_generation
 from tests.small_release import small_catalogue as served_catalogue
 from tests.small_release import small_release
@@ -74,12 +74,6 @@ def folder(settings: Settings) -> Path:
     """The catalogue's."""
     assert settings.catalogue is not None
     return settings.catalogue
-
-
-def processes(running: Server, module: str) -> list[psutil.Process]:
-    """Those beside the server, by the module that they run; its workers by `multiprocessing.spawn`."""
-    children = psutil.Process(running.process.pid).children()
-    return [child for child in children if any(module in part for part in child.cmdline())]
 
 
 def private_bytes(running: Server) -> int:

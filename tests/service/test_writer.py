@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from index.writes import Delete, Put, RequestProgress, Write
+from index.writes import Change, Put, RequestProgress, Write, prepare
+from service.commits import InThread
 from service.errors import OverloadedError
 from service.writer import Writer
 
@@ -22,7 +23,7 @@ class Waiting:
         return self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
 
     def write(
-        self, changes: Sequence[Put | Delete], *, request: RequestProgress | None = None, after_others: bool = False
+        self, changes: Sequence[Change], *, request: RequestProgress | None = None, after_others: bool = False
     ) -> list[Write]:
         self.written.append((request, after_others))
         return [Write(0, 1, changed=True) for _ in changes]
@@ -31,13 +32,17 @@ class Waiting:
 LAMP = Put({"product_id": "lamp"})
 
 
+def writer_of(catalogue: Waiting) -> Writer:
+    commits = InThread(catalogue)  # type: ignore[arg-type]
+    return Writer(catalogue, commits, max_backlog=10, stuck_s=0.2)  # type: ignore[arg-type]
+
+
 def write(catalogue: Waiting) -> Write:
-    return asyncio.run(Writer(catalogue, max_backlog=10, stuck_s=0.2).write(LAMP))  # type: ignore[arg-type]
+    return asyncio.run(writer_of(catalogue).write(LAMP))
 
 
 def load(catalogue: Waiting) -> object:
-    writer = Writer(catalogue, max_backlog=10, stuck_s=0.2)  # type: ignore[arg-type]
-    return asyncio.run(writer.write_lines([LAMP, LAMP], request=None))
+    return asyncio.run(writer_of(catalogue).write_lines([prepare(LAMP)] * 2, request=None))
 
 
 def test_single_writes_are_refused_at_the_limit_alone() -> None:
