@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Final, Protocol, cast
@@ -13,6 +14,8 @@ from index.writes import Write, WriteProblem
 from service.commit_wire import COMMITS_DIR, Frames, address_in, group_frame, read_outcomes
 from service.errors import UnconfirmedError
 from service.group_commit import GATHER_S, Group, Outcomes, commit
+
+_Waiting = asyncio.Future[list[Write | WriteProblem]]
 
 PATIENCE_S: Final = 5.0  # with a committer that is started again
 LOOK_EVERY_S: Final = 0.05
@@ -40,16 +43,16 @@ class InThread:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._waiting: list[tuple[Group, asyncio.Future[Outcomes]]] = []
+        self._waiting: list[tuple[Group, _Waiting]] = []
         self._committing: asyncio.Task[None] | None = None
 
     async def write(self, group: Group) -> list[Write | WriteProblem]:
         """See `Commits.write`."""
-        outcomes: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((group, outcomes))
+        waiting: _Waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append((group, waiting))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit())
-        return _of(await outcomes)
+        return await waiting
 
     def close(self) -> None:
         """See `Commits.close`."""
@@ -59,9 +62,13 @@ class InThread:
             await asyncio.sleep(GATHER_S)
             gathered, self._waiting = self._waiting, []
             groups = [group for group, _ in gathered]
-            told = await asyncio.to_thread(commit, self._catalogue, groups)
-            for (_, outcomes), what in zip(gathered, told, strict=True):
-                _tell(outcomes, what)
+            told: Sequence[Outcomes | Exception]
+            try:
+                told = await asyncio.to_thread(commit, self._catalogue, groups)
+            except Exception as exc:  # noqa: BLE001 - a defect, which each request tells as its own
+                told = [exc] * len(groups)
+            for (_, waiting), outcomes in zip(gathered, told, strict=True):
+                _tell(waiting, outcomes)
 
 
 class ByCommitter:
@@ -83,7 +90,7 @@ class ByCommitter:
         connection = self._connection
         if connection is None or connection.is_lost:
             connection = await self._connected()
-        return _of(await connection.ask(group))
+        return await connection.ask(group)
 
     def close(self) -> None:
         """See `Commits.close`."""
@@ -111,13 +118,13 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.is_lost = False
         self._frames = Frames()
-        self._asked: deque[asyncio.Future[Outcomes]] = deque()
+        self._asked: deque[_Waiting] = deque()
 
-    def ask(self, group: Group) -> "asyncio.Future[Outcomes]":
-        outcomes: asyncio.Future[Outcomes] = asyncio.get_running_loop().create_future()
-        self._asked.append(outcomes)
+    def ask(self, group: Group) -> _Waiting:
+        waiting: _Waiting = asyncio.get_running_loop().create_future()
+        self._asked.append(waiting)
         self._transport.write(group_frame(group))
-        return outcomes
+        return waiting
 
     def close(self) -> None:
         self._transport.close()
@@ -131,20 +138,17 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - of whatever kind
         self.is_lost = True
-        for outcomes in self._asked:
-            if not outcomes.done():
-                outcomes.set_exception(UnconfirmedError())
+        for waiting in self._asked:
+            _tell(waiting, UnconfirmedError())
 
 
-def _tell(waiting: "asyncio.Future[Outcomes]", outcomes: Outcomes) -> None:
-    if not waiting.done():  # its client left; the write stands
+def _tell(waiting: _Waiting, outcomes: Outcomes | Exception) -> None:
+    if waiting.done():  # its client left; the write stands
+        return
+    if isinstance(outcomes, Exception):
+        waiting.set_exception(outcomes)
+    else:
         waiting.set_result(outcomes)
-
-
-def _of(outcomes: Outcomes) -> list[Write | WriteProblem]:
-    if isinstance(outcomes, CatalogueError):
-        raise outcomes
-    return outcomes
 
 
 def commits_of(catalogue: Catalogue) -> Commits:

@@ -56,7 +56,7 @@ class Committer:
         self._selector.register(self._listening, selectors.EVENT_READ, self._meet)
         self._selector.register(server, selectors.EVENT_READ, self._end)
         self._is_ending = False
-        self._last = -AWAKE_S  # write
+        self._written_at = -AWAKE_S
 
     def run(self) -> None:
         """Until the server is gone, and after it the workers."""
@@ -71,7 +71,7 @@ class Committer:
         if any(worker.frames.within for worker in self._workers):
             self._selector.select(GATHER_S)
             return
-        if monotonic() - self._last >= AWAKE_S:
+        if monotonic() - self._written_at >= AWAKE_S:
             self._selector.select()
         sleep(GATHER_S)
 
@@ -97,7 +97,7 @@ class Committer:
         if not asked:
             return
         told = commit(self._catalogue, [group for _, group in asked])
-        self._last = monotonic()
+        self._written_at = monotonic()
         answers: dict[_Worker, bytes] = defaultdict(bytes)
         for (worker, _), outcomes in zip(asked, told, strict=True):
             answers[worker] += outcomes_frame(outcomes)

@@ -29,6 +29,13 @@ class Waiting:
         return [Write(0, 1, changed=True) for _ in changes]
 
 
+class Broken(Waiting):
+    """One whose every write is a defect."""
+
+    def write(self, *_: object, **__: object) -> list[Write]:
+        raise ZeroDivisionError
+
+
 LAMP = Put({"product_id": "lamp"})
 
 
@@ -74,3 +81,9 @@ def test_a_load_is_patient_with_an_indexer_that_moves_slowly() -> None:
     catalogue = Waiting(*range(19, 8, -1), 8)
 
     assert [Write(0, 1, changed=True)] * 2 == load(catalogue)
+
+
+def test_a_defect_is_told_to_whoever_waits() -> None:
+    """Nobody hangs."""
+    with pytest.raises(ZeroDivisionError):
+        write(Broken(0))
