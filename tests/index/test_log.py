@@ -65,6 +65,8 @@ def test_a_product_waits_once_whoever_wrote_it(catalogue: Catalogue, *, after_ot
     for name in ("published", "set aside", "deleted"):
         catalogue.write([Put(product(name))], after_others=not after_others)
         catalogue.write([Put(product(name, "again"))], after_others=after_others)
+        last = catalogue.sequence
+        assert (False, True) == (catalogue.waits(last - 1), catalogue.waits(last))
 
         (waiting,) = catalogue.pending(10)
         assert product(name, "again") == waiting.product
@@ -75,6 +77,7 @@ def test_a_product_waits_once_whoever_wrote_it(catalogue: Catalogue, *, after_ot
         else:
             catalogue.write([Delete(name)])
         assert ([], 0) == (catalogue.pending(10), catalogue.backlog.count)
+        assert not catalogue.waits(last)
 
 
 def test_only_the_version_that_was_embedded_is_published(catalogue: Catalogue) -> None:
