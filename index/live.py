@@ -14,7 +14,8 @@ from index.live_words import LiveWords
 from index.log import Changes, LogEnd
 from index.updates import Updates
 
-AT_ONCE = 2  # changes in a refresh between searches, which wait for it: half a millisecond
+_AT_MOST = 8  # changes in a refresh between searches, which wait for it: a third of a millisecond each
+_FURTHER = 64  # entries behind the log's end for which it is one change more
 _CATCHING_UP = 4_096  # while nobody waits
 _SELLER = "seller"
 
@@ -56,10 +57,13 @@ class LiveIndex:
         self.vectors = LiveVectors(generation, self._updates)
         self.words = LiveWords(generation.lexical, self._updates)
 
-    def refresh(self, limit: int = AT_ONCE) -> int:
-        """Apply what the log says next, `limit` changes at most; returns how many products changed.
+    def refresh(self, limit: int | None = None) -> int:
+        """Apply what the log says next; returns how many products changed.
 
         Between searches, by the thread that searches. Costs microseconds when there is nothing new.
+
+        Args:
+            limit: changes at most; None: one, and a few where that would not keep up.
 
         Raises:
             LogTrimmedError: the log begins later: a newer generation has to be opened.
@@ -71,6 +75,8 @@ class LiveIndex:
         if end.sequence == self.applied:
             self._seen = end.transaction  # not what was looked at first: that may not be visible yet
             return 0
+        if limit is None:
+            limit = min(_AT_MOST, 1 + (end.sequence - self.applied) // _FURTHER)
         changes = self._catalogue.changes(self.applied, limit, release=self.generation.manifest.release)
         for change in changes.entries:
             self._updates.apply(change)

@@ -16,6 +16,7 @@ from service.successor import Successor
 from service.writes import Writes
 
 FOLLOW_EVERY_S = 0.02
+REST_S = 0.002  # between two pieces of what changed: a search waits for one of them, not for all
 LOOK_EVERY_S = 0.1  # for another generation
 LOADING = "the release is still being loaded"
 STOPPING = "the server is shutting down"
@@ -122,7 +123,7 @@ class Serving:
                 log.exception("changes are not followed for a second")
                 await asyncio.sleep(1.0)
                 continue
-            await asyncio.sleep(0 if moved else FOLLOW_EVERY_S)
+            await asyncio.sleep(REST_S if moved else FOLLOW_EVERY_S)
 
     def _refresh(self) -> bool:
         """Whether anything was new, to what is served or to what will be."""

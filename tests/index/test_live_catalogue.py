@@ -106,10 +106,20 @@ def test_a_search_waits_for_a_few_changes_at_most(catalogue: Catalogue, live: Li
         publish(catalogue, f"new{at}", FAR[0])
     begun = live.applied
 
-    assert [1, 1, 1, 0] == [live.refresh(limit=1) for _ in range(4)]  # each publication, with the write before it
+    assert [1, 1, 1, 0] == [live.refresh() for _ in range(4)]  # each publication, with the write before it
 
     assert catalogue.sequence == live.applied == begun + 6
     assert 43 == live.count
+
+
+def test_whoever_is_further_behind_applies_more_at_once(catalogue: Catalogue, live: LiveIndex) -> None:
+    """One more for every 64 entries: 200 of them, of a hundred publications, are 3 more. Never more than eight."""
+    for at in range(100):
+        publish(catalogue, f"new{at}", FAR[0])
+    assert 4 == live.refresh()
+    for at in range(1_000):
+        publish(catalogue, f"newer{at}", FAR[0])
+    assert 8 == live.refresh()
 
 
 def test_a_category_that_only_newer_products_have_is_known(catalogue: Catalogue, live: LiveIndex) -> None:
