@@ -46,6 +46,7 @@ WITHOUT, BESIDE, FLOOR = "search, no writes", "search beside writes", "search, w
 ACKNOWLEDGED, SEARCHABLE = "write, until acknowledged", "write, until searchable"
 # A compaction would fall into some blocks and not others; a write that waits is to be timed, not given up.
 WRITING = {"Q2S_WRITES": "true", "Q2S_COMPACT_AT": "0", "Q2S_TIMEOUT_MS": "20000"}
+HELPERS = ("committer", "indexer")
 LEAD_S = 1.0  # of writes before the searches beside them: clients start, the indexer has work
 REST_S = 0.3  # after them: what was written last is embedded
 
@@ -66,7 +67,7 @@ def run(
 ) -> TailResult:
     """Search first pages one after the other; in two blocks of three, write to the catalogue's copy, or to another one.
 
-    The client that searches is on the core of the server's worker; indexers, builders, the other server, and the
+    The client that searches is on the core of the server's worker; committers, indexers, the other server, and the
     clients that write run where the system puts them.
 
     Args:
@@ -103,14 +104,15 @@ def run(
         worker = Worker.of(here.server, core)
         client = Client(worker, [first_target(query) for query in chosen.queries], seconds)
         written: list[Written] = []
-        before_s = own_cpu_seconds(worker.indexer)
+        before_s = worker.helpers_cpu_seconds()
         arms: dict[str, Callable[[int], Block]] = {
             WITHOUT: client.alone,
             BESIDE: partial(client.beside, here, written),
             FLOOR: partial(client.beside, elsewhere, []),
         }
         measured = interleave(arms, blocks=blocks, progress=progress)
-        indexer_s = own_cpu_seconds(worker.indexer) - before_s
+        took_s = {name: took - before_s[name] for name, took in worker.helpers_cpu_seconds().items()}
+    done = max(1, sum(each.done for each in written))
     return judged(
         measured,
         written[1:],  # the first block is the warm-up's
@@ -124,18 +126,18 @@ def run(
             arrivals=arrivals,
             waiting_share=waiting,
             seconds_per_block=seconds,
-            indexer_cpu_us_per_write=round(indexer_s * 1e6 / max(1, sum(each.done for each in written)), 1),
+            **{f"{name}_cpu_us_per_write": round(took * 1e6 / done, 1) for name, took in took_s.items()},
             **measured.conditions(),
         ),
     )
 
 
 class Worker(NamedTuple):
-    """The process that searches, and the one that embeds."""
+    """The process that searches, and those that commit and embed."""
 
     server: Server
     process: psutil.Process
-    indexer: psutil.Process
+    helpers: Mapping[str, psutil.Process]
     core: int
 
     @classmethod
@@ -147,12 +149,16 @@ class Worker(NamedTuple):
         """
         process = server.process
         children = [] if process is None else process.children(recursive=True)
-        indexer = next((each for each in children if "service.indexer" in each.cmdline()), None)
-        if process is None or indexer is None:
+        helpers = {name: each for each in children for name in HELPERS if f"service.{name}" in each.cmdline()}
+        if process is None or len(helpers) < len(HELPERS):
             raise ClientError(f"the server at {server.host}:{server.port} runs no indexer; is its catalogue writable?")
         for thread in process.threads():
             os.sched_setaffinity(thread.id, {core})
-        return cls(server, process, indexer, core)
+        return cls(server, process, helpers, core)
+
+    def helpers_cpu_seconds(self) -> dict[str, float]:
+        """What each has taken so far."""
+        return {name: own_cpu_seconds(process) for name, process in self.helpers.items()}
 
 
 class Client:
@@ -221,7 +227,7 @@ def judged(measured: Measured, written: Sequence[Written], *, conditions: Mappin
             *map(str, verdicts),
             "writes count from when they were due, in all blocks, disturbed ones too;",
             "until searchable: of those that ask to wait; each was acknowledged on the way, so from there it is less;",
-            "CPU: of the process that searches, which also takes the writes and applies them; the indexer's: below;",
+            "CPU: of the process that searches, which also takes the writes and applies them; of its helpers: below;",
             "writes elsewhere: to another server on this machine, which costs processors, caches and memory alone.",
             *measured.notes(),
         ],
