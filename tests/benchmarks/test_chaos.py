@@ -215,7 +215,7 @@ def test_a_product_has_the_version_that_was_acknowledged() -> None:
 
 def test_a_server_that_takes_no_write_is_no_success() -> None:
     """404, as a fake answers."""
-    with pytest.raises(LossError, match="a write of a quiet server was answered 404"):
+    with pytest.raises(LossError, match="a load of a quiet server was answered 404"):
         wait_until_searchable(client_of(only()), 1)
 
 
