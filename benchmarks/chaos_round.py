@@ -158,10 +158,19 @@ class Rounds:
         if now is not None and now.state != "active":
             raise LossError(f"release {now.release} was refused: {now.error}")
         name = self._running.place.releases[self._served].name
+        if now is None or now.release != name:
+            raise LossError(f"{name} was to be served: {now}")
         with self._running.asked() as clients:
-            served = [client.get("/readyz").json() for client in clients.values()]
-        if now is None or now.release != name or len({(one["release"], one["generation"]) for one in served}) > 1:
-            raise LossError(f"{name} was to be served by all workers: {now}, {served}")
+
+            def served() -> set[tuple[str, int]]:
+                ready = [client.get("/readyz").json() for client in clients.values()]
+                return {(one["release"], one["generation"]) for one in ready}
+
+            if {release for release, _ in served()} != {name}:
+                raise LossError(f"{name} was to be served by all workers: {served()}")
+            wait_until(
+                lambda: len(served()) == 1, lacks="workers serve different generations"
+            )  # a compaction's, meanwhile
 
     def _see_a_new_write(self) -> None:
         """Until every worker finds a product that is written now."""
