@@ -168,9 +168,8 @@ class Rounds:
 
             if {release for release, _ in served()} != {name}:
                 raise LossError(f"{name} was to be served by all workers: {served()}")
-            wait_until(
-                lambda: len(served()) == 1, lacks="workers serve different generations"
-            )  # a compaction's, meanwhile
+            # One after the other where a compaction hands over meanwhile.
+            wait_until(lambda: len(served()) == 1, lacks="workers serve different generations")
 
     def _see_a_new_write(self) -> None:
         """Until every worker finds a product that is written now."""
