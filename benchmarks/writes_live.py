@@ -151,7 +151,8 @@ class Worker(NamedTuple):
         children = [] if process is None else process.children(recursive=True)
         helpers = {name: each for each in children for name in HELPERS if f"service.{name}" in each.cmdline()}
         if process is None or len(helpers) < len(HELPERS):
-            raise ClientError(f"the server at {server.host}:{server.port} runs no indexer; is its catalogue writable?")
+            lacking = ", ".join(name for name in HELPERS if name not in helpers)
+            raise ClientError(f"the server at {server.host}:{server.port} lacks {lacking}; is its catalogue writable?")
         for thread in process.threads():
             os.sched_setaffinity(thread.id, {core})
         return cls(server, process, helpers, core)

@@ -63,9 +63,7 @@ class Successor:
         if wanted != self._wanted:
             self._change(present, wanted)
         elif proposed is not None and self._word is not None:
-            self._say(
-                self._word
-            )  # again: who proposes it anew forgets what was said, whether or not a look came between
+            self._say(self._word)  # again: whoever proposes it anew has forgotten what was said
         if self.ready is None or self.ready.generation.number != current:
             return None
         if self.ready.live.applied < present.live.applied:  # what was searchable stays so
