@@ -215,7 +215,7 @@ class Store:
     def _begin_read(self) -> lmdb.Transaction:
         while True:
             with self._quiet:
-                if self._reads.open == 0:  # a read within a read must not wait for the end of the outer one
+                if self._growing and self._reads.open == 0:  # a read within a read must not wait
                     self._quiet.wait_for(lambda: not self._growing)
                 self._reading += 1
                 self._reads.open += 1
@@ -233,7 +233,7 @@ class Store:
         with self._quiet:
             self._reading -= 1
             self._reads.open -= 1
-            if self._reading == 0:
+            if self._growing and self._reading == 0:
                 self._quiet.notify_all()
 
     def _retried(self, attempt: Callable[[], _Result]) -> _Result:
