@@ -36,7 +36,7 @@ _TLS: Final = httpx.create_ssl_context()  # not used, and made once: it takes lo
 class Place(NamedTuple):
     """Copies that may be spoilt."""
 
-    releases: tuple[Path, Path]  # the one that was given, and the same under another name
+    releases: tuple[Path, Path]  # the one that was given, and the same under another name; folders named by their ids
     catalogue: Path
     temporary: Path  # folder for the server's temporary files
     log: Path  # of the server
@@ -51,12 +51,13 @@ def prepare(release: Path, catalogue: Path, folder: Path) -> Place:
     """
     opened = open_release(release)
     back_up(catalogue, folder / "catalogue")
-    first, twin = (folder / "releases" / f"{release.name}{suffix}" for suffix in ("", TWIN))
+    # By the names that workers tell, whatever folder the release was in.
+    first, twin = (folder / "releases" / f"{opened.id}{suffix}" for suffix in ("", TWIN))
     shutil.copytree(release, first)
     shutil.copytree(release, twin)
     path = twin / "manifest.json"
     manifest = msgspec.json.decode(path.read_bytes(), type=ReleaseManifest)
-    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, id=f"{opened.id}{TWIN}")))
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, id=twin.name)))
     temporary = folder / "tmp"
     temporary.mkdir()
     return Place((first, twin), folder / "catalogue", temporary, folder / "server.log")

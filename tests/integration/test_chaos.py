@@ -15,7 +15,7 @@ SEED = 204  # its first ten kills come to every kind of process, and to all thre
 @pytest.mark.timeout(1_200)  # a minute on a quiet machine; each kill starts processes anew
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Ten SIGKILLs, each with writes in flight; the run raises at the first write that is not there as it must be."""
-    release = small_release(tmp_path, featurizer=small_featurizer())
+    release = small_release(tmp_path, featurizer=small_featurizer()).rename(tmp_path / "in a folder of another name")
     catalogue = small_catalogue(tmp_path, release, products=400, factory="IVF16,Flat")
 
     result = run(release, catalogue, folder=tmp_path / "chaos", kills=KILLS, seed=SEED, check_every=5)
