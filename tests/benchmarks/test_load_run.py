@@ -18,6 +18,7 @@ from tests.helpers import small_featurizer
 from tests.small_release import small_catalogue, small_release
 
 ROOT = Path(__file__).parents[2]
+TRIES = 5
 
 
 @pytest.fixture
@@ -40,18 +41,23 @@ def test_a_stall_shows_in_the_percentiles(golden_only: Path, tmp_path: Path) -> 
     Counted from the due time it is in the P99. Counted from sending, as a closed loop does, only the four requests
     that were under way have met it; and the server's own clock has not noticed at all.
     """
-    with running(FakeService(stall_at=400, stall_s=0.2)) as service:
-        load = run(
-            golden_only,
-            tmp_path,
-            tmp_path / "out",
-            url=service.url,
-            rate=200,
-            seconds=3,
-            users=4,
-            arrivals="constant",
-            p99_budget_ms=100,
-        )
+    for _ in range(TRIES):  # a second that the machine's other tenants took is set aside, and the stop with it
+        with running(FakeService(stall_at=400, stall_s=0.2)) as service:
+            load = run(
+                golden_only,
+                tmp_path,
+                tmp_path / "out",
+                url=service.url,
+                rate=200,
+                seconds=3,
+                users=4,
+                arrivals="constant",
+                p99_budget_ms=100,
+            )
+        if load.result is not None and load.result["conditions"]["blocks_set_aside"] == 0:
+            break
+    else:
+        pytest.skip(f"in each of {TRIES} tries a second was set aside for CPU steal")
 
     first = rows(load.result)["first page"]
     assert first["client_p99_us"] >= 100_000
