@@ -39,6 +39,7 @@ class EffortPolicy:
     def __init__(self, points: OperatingPoints, *, limit: str) -> None:
         self._points = points
         self._limit = limit
+        self._auto = Plan(lower_of(AUTO_FIRST, limit), lower_of(AUTO_LATER, limit))
 
     def plan(self, asked: str) -> Plan:
         """The plan for `auto` or a named effort.
@@ -47,7 +48,7 @@ class EffortPolicy:
             InvalidFieldError: the named effort is above the operator's limit.
         """
         if asked == AUTO:
-            return Plan(lower_of(AUTO_FIRST, self._limit), lower_of(AUTO_LATER, self._limit))
+            return self._auto
         if lower_of(asked, self._limit) != asked:
             raise InvalidFieldError("effort", asked, f"this server allows up to {self._limit}")
         return Plan(asked, asked)
