@@ -166,8 +166,9 @@ class Rounds:
                 ready = [client.get("/readyz").json() for client in clients.values()]
                 return {(one["release"], one["generation"]) for one in ready}
 
-            if {release for release, _ in served()} != {name}:
-                raise LossError(f"{name} was to be served by all workers: {served()}")
+            found = served()
+            if {release for release, _ in found} != {name}:
+                raise LossError(f"{name} was to be served by all workers: {found}")
             # One after the other where a compaction hands over meanwhile.
             wait_until(lambda: len(served()) == 1, lacks="workers serve different generations")
 

@@ -125,8 +125,7 @@ class SearchableProducts:
     def _values(self, name: str, numbers: Iterable[int]) -> list[bytes | None]:
         table = self._store.table(name)
         with self._store.read() as txn:
-            # Bytes: none of our transactions gives views.
-            return [txn.get(number_key(number), db=table) for number in numbers]  # type: ignore[misc]
+            return [get(txn, table, number_key(number)) for number in numbers]
 
     def _keys(self, name: str) -> np.ndarray:
         table = self._store.table(name)

@@ -34,8 +34,7 @@ class Store:
         self._env = environment
         self._tables: dict[str, Any] = {}
         self._writing = threading.Lock()
-        self._lock = threading.RLock()
-        self._quiet = threading.Condition(self._lock)  # nobody reads, or the map does not grow
+        self._quiet = threading.Condition()
         self._reading = 0
         self._growing = False
         self._reads = _Reads()
@@ -155,7 +154,7 @@ class Store:
 
         LMDB writes it before it lets readers see that transaction, and waits for the disk in between.
         """
-        with self._lock:  # no other thread exchanges the map meanwhile
+        with self._quiet:  # no other thread exchanges the map meanwhile
             return int(self._env.info()["last_txnid"])
 
     def read(self) -> AbstractContextManager[lmdb.Transaction]:
@@ -215,8 +214,9 @@ class Store:
 
     def _begin_read(self) -> lmdb.Transaction:
         while True:
-            with self._lock:
-                if self._growing and self._reads.open == 0:  # a read within a read must not wait
+            with self._quiet:
+                # A read within a read must not wait for the end of the outer one.
+                if self._growing and self._reads.open == 0:
                     self._quiet.wait_for(lambda: not self._growing)
                 self._reading += 1
                 self._reads.open += 1
@@ -231,7 +231,7 @@ class Store:
                 raise CatalogueError(f"cannot read {self.path}: {exc}") from exc
 
     def _end_read(self) -> None:
-        with self._lock:
+        with self._quiet:
             self._reading -= 1
             self._reads.open -= 1
             if self._growing and self._reading == 0:
@@ -254,7 +254,7 @@ class Store:
                     ) from exc
 
     def _resize(self, size: int) -> None:
-        with self._lock:
+        with self._quiet:
             self._growing = True
             try:
                 if not self._quiet.wait_for(lambda: self._reading == 0, timeout=_RESIZE_WAIT_S):

@@ -56,8 +56,6 @@ def test_a_stall_shows_in_the_percentiles(golden_only: Path, tmp_path: Path) -> 
             )
         if load.result is not None and load.result["conditions"]["blocks_set_aside"] == 0:
             break
-    else:
-        pytest.skip(f"in each of {TRIES} tries a second was set aside for CPU steal")
 
     first = rows(load.result)["first page"]
     assert first["client_p99_us"] >= 100_000
